@@ -1,0 +1,36 @@
+//go:build deps
+
+package deps
+
+import (
+	_ "cuelang.org/go/cue"
+	_ "cuelang.org/go/cue/load"
+	_ "github.com/containerd/containerd/v2/client"
+	_ "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
+	_ "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
+	_ "github.com/containerd/containerd/v2/cmd/containerd/server"
+	_ "github.com/go-git/go-git/v5"
+	_ "github.com/google/go-containerregistry/pkg/registry"
+	_ "github.com/google/go-containerregistry/pkg/v1/mutate"
+	_ "github.com/google/nftables"
+	_ "github.com/hashicorp/raft"
+	_ "github.com/hashicorp/raft-autopilot"
+	_ "github.com/hashicorp/raft-wal"
+	_ "github.com/hashicorp/serf/serf"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/landlock-lsm/go-landlock/landlock"
+	_ "github.com/miekg/dns"
+	_ "github.com/robfig/cron/v3"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "github.com/vishvananda/netlink"
+	_ "golang.org/x/net/bpf"
+	_ "golang.org/x/term"
+	_ "k8s.io/kubernetes/pkg/apis/apps/v1"
+	_ "k8s.io/kubernetes/pkg/apis/apps/validation"
+	_ "k8s.io/kubernetes/pkg/apis/batch/v1"
+	_ "k8s.io/kubernetes/pkg/apis/batch/validation"
+	_ "k8s.io/kubernetes/pkg/apis/core/v1"
+	_ "k8s.io/kubernetes/pkg/apis/core/validation"
+	_ "sigs.k8s.io/yaml"
+)

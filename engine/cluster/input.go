@@ -1,0 +1,130 @@
+// Package cluster is the ring's state and the one function that changes it: Step(State, Entry).
+package cluster
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// EngineVersion covers everything that changes Step's result or D: rules, CUE, schema, Kubernetes'
+// defaulting. It is raised when recorded logs would replay to other hashes.
+const EngineVersion = 1
+
+// Entry is one line of the ledger.
+type Entry struct {
+	Index uint64 `json:"index"`
+	Time  int64  `json:"time"` // ring time, ms since 1970: max(previous, the leader's clock)
+	Input Input  `json:"input"`
+}
+
+// From says who submitted an input, so that a repeated one is applied once. Seq counts from 1 within a boot.
+type From struct {
+	Node place.NodeID `json:"node"`
+	Boot string       `json:"boot"`
+	Seq  uint64       `json:"seq"`
+}
+
+// Input is one thing that happened: exactly one of the pointers is set.
+type Input struct {
+	From       From        `json:"from"`
+	Genesis    *Genesis    `json:"genesis,omitempty"`
+	Repository *Repository `json:"repository,omitempty"`
+	NodeUp     *NodeUp     `json:"nodeUp,omitempty"`
+	NodeDown   *NodeDown   `json:"nodeDown,omitempty"`
+	Ref        *Ref        `json:"ref,omitempty"`
+	Activate   *Activate   `json:"activate,omitempty"`
+	Retire     *Retire     `json:"retire,omitempty"`
+	Phase      *Phase      `json:"phase,omitempty"`
+	Tick       *Tick       `json:"tick,omitempty"`
+	Cordon     *Cordon     `json:"cordon,omitempty"`
+	SetEngine  *SetEngine  `json:"setEngine,omitempty"`
+}
+
+// Genesis is entry 1 of every ledger.
+type Genesis struct {
+	Ring        string       `json:"ring"`        // identity, 32 hex digits
+	PodCIDR     netip.Prefix `json:"podCIDR"`     // 10.42.0.0/16, a /24 a node
+	ServiceCIDR netip.Prefix `json:"serviceCIDR"` // 10.43.0.0/16; its tenth address is DNS
+	Domain      string       `json:"domain"`      // cluster.local
+	Engine      int          `json:"engine"`
+}
+
+// Repository says where the manifests come from.
+type Repository struct {
+	URL    string `json:"url"`    // "" is the built-in Git server
+	Branch string `json:"branch"` // the default branch
+}
+
+// NodeUp reports a machine that runs an agent; a second one replaces the facts of the first.
+type NodeUp struct {
+	ID       place.NodeID      `json:"id"`
+	Name     string            `json:"name"`
+	Key      string            `json:"key"` // public key, base64
+	Address  netip.Addr        `json:"address"`
+	Arch     string            `json:"arch"`
+	Zone     string            `json:"zone,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Capacity place.Resources   `json:"capacity"`
+	Engine   int               `json:"engine"` // highest engine version it knows
+}
+
+// NodeDown says that a machine is gone.
+type NodeDown struct {
+	ID place.NodeID `json:"id"`
+}
+
+// Ref moves a ref of the built-in Git server, by compare-and-swap on Old ("" creates, New "" deletes).
+type Ref struct {
+	Name string    `json:"name"`
+	Old  source.ID `json:"old"`
+	New  source.ID `json:"new"`
+}
+
+// Activate makes a render the desired state of its environment. Previous is the digest it replaces; an
+// Activate whose Previous is not the active one is refused.
+type Activate struct {
+	Environment string         `json:"environment"`
+	Namespace   string         `json:"namespace"` // of the environment
+	Ref         string         `json:"ref"`
+	Commit      source.ID      `json:"commit"`
+	Previous    desired.Digest `json:"previous"`
+	D           desired.Digest `json:"d"`
+	// Images maps each image reference that names a tag to the manifest digest it had at activation
+	// ("sha256:..."). A reference absent from it is resolved by the node, with back-off.
+	Images map[string]string `json:"images,omitempty"`
+	Held   []string          `json:"held,omitempty"` // apps kept at their last good objects
+}
+
+// Retire takes an environment away; its pods stop gracefully.
+type Retire struct {
+	Environment string `json:"environment"`
+	Why         string `json:"why"`
+}
+
+// Phase is a node's report on one pod: what changed in its status, or that nothing is left of it.
+type Phase struct {
+	Pod     control.PodID    `json:"pod"`
+	Epoch   uint64           `json:"epoch"`
+	Status  corev1.PodStatus `json:"status"`
+	Removed bool             `json:"removed,omitempty"` // processes, network and volumes are gone
+}
+
+// Tick carries ring time to rules that wait for it. It is appended only when State.Wake is due.
+type Tick struct{}
+
+// Cordon keeps new pods off a node, or lets them back on.
+type Cordon struct {
+	ID  place.NodeID `json:"id"`
+	Off bool         `json:"off,omitempty"`
+}
+
+// SetEngine raises the engine version once every member knows it.
+type SetEngine struct {
+	Version int `json:"version"`
+}

@@ -1,0 +1,83 @@
+// Package plan is the difference between what a node must run and what it runs: a sorted list of actions,
+// each with its reason.
+package plan
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/control"
+)
+
+// Want is what one node must run.
+type Want map[control.PodID]*Pod
+
+// Pod is one pod a node must run, with all that its containers need. Immutable.
+type Pod struct {
+	control.Pod
+	Spec        *corev1.PodSpec
+	Annotations map[string]string
+	Images      map[string]string            // image reference -> "sha256:..." as fixed at activation
+	ConfigMaps  map[string]*corev1.ConfigMap // by name, in the pod's namespace, as far as the spec refers to them
+	Secrets     map[string]*corev1.Secret
+	ServiceEnv  []corev1.EnvVar // {SVCNAME}_SERVICE_HOST and its kin
+	NodeName    string
+	NodeIP      netip.Addr
+}
+
+// Have is what was seen on the node, asked of the kernel and of containerd.
+type Have map[control.PodID]*Seen
+
+// Seen is one pod as it was found.
+type Seen struct {
+	Epoch      uint64
+	Namespaces bool                  // its namespaces are pinned
+	Linked     bool                  // its veth, address and route are there
+	Containers map[string]*Container // the newest instance of each, by container name
+}
+
+// ContainerState is how far one instance of a container has come.
+type ContainerState string
+
+// The states of a container; they only go forward.
+const (
+	Created ContainerState = "created"
+	Running ContainerState = "running"
+	Exited  ContainerState = "exited"
+)
+
+// Container is one instance of a container. Times are ms since 1970.
+type Container struct {
+	ID       string // in containerd
+	Attempt  int    // 0 for the first instance in this pod; the restart count
+	State    ContainerState
+	Image    string // "sha256:..." of the manifest it runs
+	Started  int64
+	Finished int64
+	ExitCode int32
+	Signal   int32
+	OOM      bool
+	Spec     string // digest of the container spec it was made from
+}
+
+// Launch is one container to be made and started: its author's words, with everything resolved.
+type Launch struct {
+	Pod       *Pod
+	Container *corev1.Container // of Spec.Containers or Spec.InitContainers
+	Attempt   int
+	Image     string   // reference as written
+	Digest    string   // "sha256:..." to run; the image is present
+	Env       []string // NAME=value, in order; $(VAR) expanded
+	Command   []string // nil: the image's entrypoint
+	Args      []string // nil: the image's command, unless Command is set
+	Mounts    []Mount
+	Spec      string // digest of all this, kept with the container
+}
+
+// Mount is one bind mount of a container.
+type Mount struct {
+	Source   string // absolute, on the host
+	Target   string // absolute, in the container
+	ReadOnly bool
+}

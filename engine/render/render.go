@@ -1,0 +1,89 @@
+// Package render evaluates the apps of one environment. It is the only package that knows CUE.
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Environment is what a render may know beside the commit: the facts behind CUE's tags.
+type Environment struct {
+	Name       string            // "dev", "production", "pr-12"; @tag(environment)
+	Ref        string            // "refs/heads/main"; @tag(ref)
+	Class      string            // chooses values/<class>.cue by @if(<class>); default Name
+	Namespace  string            // of objects that name none; default Name
+	Namespaces map[string]string // further namespaces objects may name: from -> to
+	PR         string            // number of the pull request of a preview, or ""; @tag(pr)
+	URL        string            // where the environment answers, or ""; @tag(url)
+	Atomic     bool              // one app's error holds back the whole commit
+}
+
+// Object is one object as its author wrote it, before Kubernetes' defaulting: JSON, with the place to mend it.
+type Object struct {
+	JSON []byte // canonical: sorted keys, no white space
+	File string // path in the repository
+	Line int    // from 1
+}
+
+// App is what one apps/<name>/ evaluates to.
+type App struct {
+	Name     string
+	Objects  []Object // sorted by kind, namespace, name
+	Problems Problems // if any, Objects is nil
+}
+
+// Problem is one thing wrong with a manifest, at the place where its author can mend it.
+type Problem struct {
+	File string `json:"file"`           // path in the repository, slash-separated
+	Line int    `json:"line,omitempty"` // from 1; 0 when the whole file is meant
+	Path string `json:"path,omitempty"` // the field, "app.web.replicas"; empty if none
+	Text string `json:"text"`           // what is wrong and what was expected, in the author's terms
+	App  string `json:"app,omitempty"`  // the app held back by it; empty when it is the repository's
+}
+
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d", p.Line)
+	}
+	if p.Path != "" {
+		b.WriteString(": " + p.Path)
+	}
+	b.WriteString(": " + p.Text)
+	return b.String()
+}
+
+// Error makes a Problem an error, so that errors.AsType finds it.
+func (p Problem) Error() string { return p.String() }
+
+// Problems is every fault found in a commit, one a line, sorted by place.
+type Problems []Problem
+
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.AsType find each Problem.
+func (ps Problems) Unwrap() []error {
+	errs := make([]error, len(ps))
+	for i, p := range ps {
+		errs[i] = p
+	}
+	return errs
+}
+
+// Sorted returns the problems by file, line, path and text, each once.
+func (ps Problems) Sorted() Problems {
+	out := slices.Clone(ps)
+	slices.SortFunc(out, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Text, b.Text))
+	})
+	return slices.Compact(out)
+}
