@@ -16,14 +16,15 @@ type Want map[control.PodID]*Pod
 // Pod is one pod a node must run, with all that its containers need. Immutable.
 type Pod struct {
 	control.Pod
-	Spec        *corev1.PodSpec
-	Annotations map[string]string
-	Images      map[string]string            // image reference -> "sha256:..." as fixed at activation
-	ConfigMaps  map[string]*corev1.ConfigMap // by name, in the pod's namespace, as far as the spec refers to them
-	Secrets     map[string]*corev1.Secret
-	ServiceEnv  []corev1.EnvVar // {SVCNAME}_SERVICE_HOST and its kin
-	NodeName    string
-	NodeIP      netip.Addr
+	Spec         *corev1.PodSpec
+	Annotations  map[string]string
+	Images       map[string]string            // image reference -> "sha256:..." as fixed at activation
+	ConfigMaps   map[string]*corev1.ConfigMap // by name, in the pod's namespace, as far as the spec refers to them
+	Secrets      map[string]*corev1.Secret
+	ServiceEnv   []corev1.EnvVar // {SVCNAME}_SERVICE_HOST and its kin
+	NodeName     string
+	NodeIP       netip.Addr
+	NodeCapacity corev1.ResourceList // what resourceFieldRef gives for a limit that is not set
 }
 
 // Have is what was seen on the node, asked of the kernel and of containerd.
@@ -58,21 +59,21 @@ type Container struct {
 	ExitCode int32
 	Signal   int32
 	OOM      bool
-	Spec     string // digest of the container spec it was made from
+	Streak   int // failures in a row before this instance, for the back-off
 }
 
 // Launch is one container to be made and started: its author's words, with everything resolved.
 type Launch struct {
 	Pod       *Pod
 	Container *corev1.Container // of Spec.Containers or Spec.InitContainers
-	Attempt   int
-	Image     string   // reference as written
-	Digest    string   // "sha256:..." to run; the image is present
-	Env       []string // NAME=value, in order; $(VAR) expanded
-	Command   []string // nil: the image's entrypoint
-	Args      []string // nil: the image's command, unless Command is set
+	Attempt   int               // restart count
+	Streak    int               // failures in a row before it; kept with the container
+	Image     string            // reference as written
+	Digest    string            // "sha256:..." to run; the image is present
+	Env       []string          // NAME=value, in order; $(VAR) expanded
+	Command   []string          // nil: the image's entrypoint
+	Args      []string          // nil: the image's command, unless Command is set
 	Mounts    []Mount
-	Spec      string // digest of all this, kept with the container
 }
 
 // Mount is one bind mount of a container.
