@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"iter"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,29 @@ type Pod struct {
 	NodeName     string
 	NodeIP       netip.Addr
 	NodeCapacity corev1.ResourceList // what resourceFieldRef gives for a limit that is not set
+}
+
+// Containers are all containers of the pod: init containers first, in the order of the spec.
+func (p *Pod) Containers() iter.Seq[*corev1.Container] {
+	return func(yield func(*corev1.Container) bool) {
+		for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+			for i := range list {
+				if !yield(&list[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Container finds a container by name; nil if there is none.
+func (p *Pod) Container(name string) *corev1.Container {
+	for c := range p.Containers() {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
 }
 
 // Have is what was seen on the node, asked of the kernel and of containerd.

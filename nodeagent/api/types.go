@@ -1,0 +1,149 @@
+// Package api is how people's commands reach an agent: HTTP with JSON over the agent's own socket.
+//
+// The socket is 0660 and belongs to root and the group shoal: who may open it may do what the agent can do.
+// Streams (exec) take the connection over after "101 Switching Protocols" and then speak frames: one byte of
+// channel, four bytes of length (big endian), the bytes.
+package api
+
+import (
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/engine/render"
+)
+
+// Status is an agent's answer to "how is it going?".
+type Status struct {
+	Version      string        `json:"version"`
+	Engine       int           `json:"engine"`
+	Ring         string        `json:"ring"`
+	Node         string        `json:"node"`
+	NodeID       string        `json:"nodeID"`
+	Address      string        `json:"address"`
+	Index        uint64        `json:"index"`     // of the last entry applied
+	StateHash    string        `json:"stateHash"` // equal on nodes that agree
+	Source       Source        `json:"source"`
+	Environments []Environment `json:"environments"`
+	Pods         []Pod         `json:"pods"`
+	Services     []Service     `json:"services"`
+	CronJobs     []CronJob     `json:"cronJobs,omitempty"`
+	Warnings     []string      `json:"warnings,omitempty"` // of this host: another firewall's policy, an old runc
+}
+
+// Source says where commits come from.
+type Source struct {
+	URL     string    `json:"url"`
+	Fetched time.Time `json:"fetched,omitzero"`
+	Stale   string    `json:"stale,omitempty"` // why it could not be read, if it could not
+}
+
+// Environment is one running copy of the repository.
+type Environment struct {
+	Name      string          `json:"name"`
+	Ref       string          `json:"ref"`
+	Namespace string          `json:"namespace"`
+	Commit    string          `json:"commit"` // that runs
+	Subject   string          `json:"subject,omitempty"`
+	Author    string          `json:"author,omitempty"`
+	Digest    string          `json:"digest"` // D
+	Activated time.Time       `json:"activated,omitzero"`
+	Held      []string        `json:"held,omitempty"`      // apps kept at their last good objects
+	Candidate string          `json:"candidate,omitempty"` // a commit that was not accepted
+	Problems  render.Problems `json:"problems,omitempty"`  // of the candidate
+	Objects   int             `json:"objects"`
+}
+
+// Pod is one pod, in kubectl's columns.
+type Pod struct {
+	Environment string    `json:"environment"`
+	Namespace   string    `json:"namespace"`
+	Name        string    `json:"name"`
+	UID         string    `json:"uid"`
+	Owner       string    `json:"owner"`
+	Ready       int       `json:"ready"`
+	Containers  int       `json:"containers"`
+	Status      string    `json:"status"` // "Running", "CrashLoopBackOff", "Terminating"
+	Message     string    `json:"message,omitempty"`
+	Restarts    int       `json:"restarts"`
+	Created     time.Time `json:"created"`
+	IP          string    `json:"ip,omitempty"`
+	Node        string    `json:"node,omitempty"`
+	Reason      string    `json:"reason,omitempty"` // why placed there, or why nowhere
+}
+
+// Service is where something is reached.
+type Service struct {
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	ClusterIP string   `json:"clusterIP,omitempty"`
+	Ports     []string `json:"ports"` // "80:30080/TCP"
+	Endpoints int      `json:"endpoints"`
+}
+
+// CronJob is a schedule and its last firing.
+type CronJob struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	Schedule  string    `json:"schedule"`
+	Suspended bool      `json:"suspended,omitempty"`
+	Active    int       `json:"active"`
+	Last      time.Time `json:"last,omitzero"`
+	Next      time.Time `json:"next,omitzero"`
+}
+
+// Why explains one object, from what runs to the line it came from.
+type Why struct {
+	Object string   `json:"object"`
+	Lines  []string `json:"lines"`
+	Events []string `json:"events,omitempty"`
+}
+
+// PlanRequest asks what would happen if Manifest became the desired state of an environment. The blobs are
+// those the agent may not have.
+type PlanRequest struct {
+	Environment string            `json:"environment"`
+	Namespace   string            `json:"namespace"`
+	Manifest    []byte            `json:"manifest"`
+	Blobs       map[string][]byte `json:"blobs"` // by digest
+	Held        []string          `json:"held,omitempty"`
+}
+
+// Plan is what would be done.
+type Plan struct {
+	Environment string   `json:"environment"`
+	From        string   `json:"from"` // D that runs
+	To          string   `json:"to"`   // D that was asked about
+	Objects     []Change `json:"objects"`
+	Pods        []Change `json:"pods"`
+	Unchanged   int      `json:"unchanged"` // pods that go on untouched
+	Actions     []Action `json:"actions,omitempty"`
+}
+
+// Action is one step of a node.
+type Action struct {
+	Node string `json:"node"`
+	plan.Action
+}
+
+// Change is one difference.
+type Change struct {
+	Op     string   `json:"op"` // create, change, restart, remove, keep
+	Name   string   `json:"name"`
+	Fields []string `json:"fields,omitempty"`
+	Why    string   `json:"why,omitempty"`
+}
+
+// LogOptions choose what of a log is sent.
+type LogOptions struct {
+	Container  string
+	Follow     bool
+	Previous   bool
+	Timestamps bool
+	Tail       int // negative: all
+	Since      time.Time
+}
+
+// Error is how a refusal travels.
+type Error struct {
+	Message string `json:"error"`
+}
