@@ -18,6 +18,7 @@ type Environment struct {
 	PR         string            // number of the pull request of a preview, or ""; @tag(pr)
 	URL        string            // where the environment answers, or ""; @tag(url)
 	Atomic     bool              // one app's error holds back the whole commit
+	Allow      []string          // rules of admission that the repository's policy lifts here: "pod-security/privileged"
 }
 
 // Object is one object as its author wrote it, before Kubernetes' defaulting: JSON, with the place to mend it.
