@@ -1,0 +1,210 @@
+package desired
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/shoal-dev/shoal/engine/kube"
+	"github.com/shoal-dev/shoal/engine/render"
+)
+
+// App is one app, compiled: all that Build needs to know of its objects, without their bytes. It is small and
+// encodable, for it crosses from the render child and is cached by the thousand.
+type App struct {
+	Name     string          `json:"name"`
+	Items    []Item          `json:"items,omitempty"`    // sorted by Key
+	Problems render.Problems `json:"problems,omitempty"` // if any, Items is nil
+}
+
+// Item is one object of an App.
+type Item struct {
+	Key      Key    `json:"key"`
+	Digest   Digest `json:"digest"`             // of its canonical bytes
+	Template Digest `json:"template,omitempty"` // see Entry
+	File     string `json:"file"`
+	Line     int    `json:"line,omitempty"`
+	Facts
+}
+
+// Blob is some bytes under their digest.
+type Blob struct {
+	Digest Digest `json:"digest"`
+	Bytes  []byte `json:"bytes"`
+}
+
+// maxProblems bounds what is told of one app at once.
+const maxProblems = 100
+
+// Compile turns one app's objects as authored into canonical ones: each is decoded strictly, put into its namespace,
+// admitted, defaulted and validated as Kubernetes does. What does not work yet is refused by name. All problems of
+// an app are told at once; with any, it has no objects. Blobs are the canonical bytes, sorted by digest, each
+// once. Compile depends on its arguments alone, and the order of objects does not matter.
+func Compile(env render.Environment, app render.App) (App, []Blob) {
+	out := App{Name: app.Name, Problems: slices.Clone(app.Problems)}
+	var blobs []Blob
+	for _, o := range app.Objects {
+		item, b, problems := compile(env, o)
+		for i := range problems {
+			problems[i].App = app.Name
+		}
+		out.Problems = append(out.Problems, problems...)
+		if len(problems) == 0 {
+			out.Items = append(out.Items, item)
+			blobs = append(blobs, Blob{item.Digest, b})
+		}
+	}
+	if len(out.Problems) > 0 {
+		out.Problems = out.Problems.Sorted()
+		if more := len(out.Problems) - maxProblems; more > 0 {
+			last := out.Problems[maxProblems]
+			last.Path, last.Text = "", fmt.Sprintf("%d more problems in app %s", more, app.Name)
+			out.Problems = append(out.Problems[:maxProblems:maxProblems], last)
+		}
+		out.Items = nil
+		return out, nil
+	}
+	slices.SortStableFunc(out.Items, func(a, b Item) int { return a.Key.Compare(b.Key) })
+	slices.SortFunc(blobs, func(a, b Blob) int { return cmp.Compare(a.Digest, b.Digest) })
+	blobs = slices.CompactFunc(blobs, func(a, b Blob) bool { return a.Digest == b.Digest })
+	return out, blobs
+}
+
+// compile does the same for one object.
+func compile(env render.Environment, o render.Object) (Item, []byte, render.Problems) {
+	tree, err := parse(o.JSON)
+	if err != nil {
+		return Item{}, nil, render.Problems{{File: o.File, Line: o.Line, Text: "not a JSON object: " + err.Error()}}
+	}
+	kind, name := words(tree)
+	var problems render.Problems
+	var seen paths
+	tell := func(path, text string) {
+		at := kind
+		if name != "" {
+			at += " " + name
+		}
+		if path != "" {
+			seen = append(seen, path)
+			at += ": " + path
+		}
+		problems = append(problems, render.Problem{File: o.File, Line: o.Line, Path: at, Text: text})
+	}
+
+	obj, faults := kube.Decode(o.JSON)
+	for _, f := range faults {
+		tell(f.Path, f.Text)
+	}
+	if rules, known := supported[kind]; known {
+		unsupported(tree, rules, "", func(path, text string) {
+			if !seen.cover(path) { // an unknown field is not "not supported yet"
+				tell(path, text)
+			}
+		})
+	}
+	if obj == nil {
+		return Item{}, nil, problems
+	}
+
+	item := Item{Key: keyOf(obj), File: o.File, Line: o.Line}
+	settle(env, obj, &item.Key, tell)
+	if spec, path := podSpecOf(obj); spec != nil {
+		admit(env, spec, path, tell)
+	}
+	kube.Default(obj)
+	for _, e := range kube.Validate(obj) {
+		if !seen.cover(e.Field) {
+			tell(e.Field, e.ErrorBody())
+		}
+	}
+	further(obj, tell)
+	if len(problems) > 0 {
+		return Item{}, nil, problems
+	}
+
+	b, err := kube.Canonical(obj)
+	if err != nil {
+		tell("", err.Error())
+		return Item{}, nil, problems
+	}
+	item.Digest = DigestOf(b)
+	if item.Template, err = templateDigest(kind, tree); err != nil {
+		tell("", err.Error())
+	}
+	item.Facts = factsOf(obj)
+	return item, b, problems
+}
+
+// paths are fields of which something was told already, so that one mistake is told once.
+type paths []string
+
+// cover says whether path is one of ps or below one.
+func (ps paths) cover(path string) bool {
+	return slices.ContainsFunc(ps, func(p string) bool {
+		rest, under := strings.CutPrefix(path, p)
+		return under && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+func parse(b []byte) (map[string]any, error) {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	var tree map[string]any
+	if err := dec.Decode(&tree); err != nil {
+		return nil, err
+	}
+	if tree == nil {
+		return nil, fmt.Errorf("found null")
+	}
+	return tree, nil
+}
+
+// words returns an object's kind and name as far as they are there.
+func words(tree map[string]any) (kind, name string) {
+	if kind, _ = tree["kind"].(string); kind == "" {
+		kind = "object"
+	}
+	meta, _ := tree["metadata"].(map[string]any)
+	name, _ = meta["name"].(string)
+	return kind, name
+}
+
+func keyOf(obj kube.Object) Key {
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	return Key{Group: gvk.Group, Kind: gvk.Kind, Namespace: obj.GetNamespace(), Name: obj.GetName()}
+}
+
+// templateDigest names the pod template as it was authored; a bare Pod is its own template.
+func templateDigest(kind string, tree map[string]any) (Digest, error) {
+	var template any
+	switch kind {
+	case "Pod":
+		meta, _ := tree["metadata"].(map[string]any)
+		template = map[string]any{
+			"metadata": map[string]any{"labels": meta["labels"], "annotations": meta["annotations"]},
+			"spec":     tree["spec"],
+		}
+	case "Deployment", "ReplicaSet", "Job":
+		template = at(tree, "spec", "template")
+	case "CronJob":
+		template = at(tree, "spec", "jobTemplate", "spec", "template")
+	default:
+		return "", nil
+	}
+	b, err := kube.CanonicalJSON(template)
+	if err != nil {
+		return "", fmt.Errorf("encode template: %w", err)
+	}
+	return DigestOf(b), nil
+}
+
+func at(tree any, path ...string) any {
+	for _, name := range path {
+		m, _ := tree.(map[string]any)
+		tree = m[name]
+	}
+	return tree
+}
