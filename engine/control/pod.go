@@ -29,7 +29,9 @@ type Pod struct {
 	Namespace   string            `json:"namespace"`
 	Name        string            `json:"name"`
 	Owner       Owner             `json:"owner"`
-	Object      desired.Digest    `json:"object"`
+	Source      desired.Key       `json:"source"`             // the object in Git that has its spec or its template
+	Object      desired.Digest    `json:"object"`             // of that object, as it was when the pod was made
+	Template    desired.Digest    `json:"template,omitempty"` // of the template as its author wrote it
 	Revision    string            `json:"revision,omitempty"` // pod-template-hash, given once and kept
 	Labels      map[string]string `json:"labels,omitempty"`
 	Created     int64             `json:"created"` // ring time, ms since 1970
@@ -44,4 +46,40 @@ type Pod struct {
 	Why      string `json:"why,omitempty"`      // why it is being stopped
 
 	Status corev1.PodStatus `json:"status"` // as its node last reported; bounded
+
+	Ready    int64 `json:"ready,omitempty"`    // ring time since which it is ready; 0: it is not
+	Finished int64 `json:"finished,omitempty"` // ring time at which it succeeded or failed, which is final
+
+	Requests  place.Resources   `json:"requests"`            // what it asks of its node
+	HostPorts []string          `json:"hostPorts,omitempty"` // "tcp:80", sorted
+	HostNet   bool              `json:"hostNetwork,omitempty"`
+	Images    map[string]string `json:"images,omitempty"` // references of its spec -> digest, fixed for its revision
+	Index     string            `json:"index,omitempty"`  // completion index of an Indexed job's pod
 }
+
+// Active tells whether the pod runs or is still to run: it neither finished nor was told to stop.
+func (p *Pod) Active() bool { return p.Finished == 0 && p.Deleting == 0 }
+
+// IsReady tells whether the pod answers for its owner now.
+func (p *Pod) IsReady() bool { return p.Ready != 0 && p.Active() }
+
+// Available tells whether the pod has been ready for minReady ms at time now.
+func (p *Pod) Available(minReady, now int64) bool { return p.IsReady() && now-p.Ready >= minReady }
+
+// Restarts is how often containers of the pod were started again.
+func (p *Pod) Restarts() int64 {
+	var n int64
+	for _, c := range p.Status.InitContainerStatuses {
+		n += int64(c.RestartCount)
+	}
+	for _, c := range p.Status.ContainerStatuses {
+		n += int64(c.RestartCount)
+	}
+	return n
+}
+
+// Succeeded tells whether the pod finished well.
+func (p *Pod) Succeeded() bool { return p.Finished != 0 && p.Status.Phase == corev1.PodSucceeded }
+
+// Failed tells whether the pod finished badly.
+func (p *Pod) Failed() bool { return p.Finished != 0 && p.Status.Phase == corev1.PodFailed }

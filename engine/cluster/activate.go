@@ -1,0 +1,197 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/shoal-dev/shoal/engine/desired"
+)
+
+// activate makes a render the desired state of its environment. Only objects whose digest changed are looked
+// at.
+func (t *tx) activate(a *Activate) error {
+	if err := checkActivate(a); err != nil {
+		return err
+	}
+	var active desired.Digest
+	if env, ok := t.s.environments.Get(a.Environment); ok {
+		active = env.D
+	}
+	if a.Previous != active {
+		return fmt.Errorf("environment %s: the active render is %q, not %q", a.Environment, short(active), short(a.Previous))
+	}
+	env := &Environment{
+		Name: a.Environment, Namespace: a.Namespace, Ref: a.Ref, Commit: a.Commit, D: a.D,
+		Images: a.Images, Held: a.Held, Index: t.s.index, Time: t.now,
+	}
+	t.s.environments.set(&t.s, env)
+	if a.D == active {
+		return nil
+	}
+	entries, err := t.manifest(a.D)
+	if err != nil {
+		return err
+	}
+	return t.change(env, entries)
+}
+
+func checkActivate(a *Activate) error {
+	switch {
+	case !isLabel(a.Environment):
+		return fmt.Errorf("environment %q: want a DNS label", clip(a.Environment, 64))
+	case !isLabel(a.Namespace):
+		return fmt.Errorf("environment %s: namespace %q: want a DNS label", a.Environment, clip(a.Namespace, 64))
+	case a.Ref == "" || len(a.Ref) > maxText:
+		return fmt.Errorf("environment %s: ref: want 1 to %d bytes", a.Environment, maxText)
+	case !isID(a.Commit):
+		return fmt.Errorf("environment %s: commit %q is no object id", a.Environment, clip(string(a.Commit), 64))
+	case len(a.D) != 64 || !isHex(string(a.D)):
+		return fmt.Errorf("environment %s: d %q: want 64 hex digits", a.Environment, clip(string(a.D), 64))
+	case len(a.Images) > maxList || len(a.Held) > maxList:
+		return fmt.Errorf("environment %s: more than %d images or held apps", a.Environment, maxList)
+	}
+	for ref, digest := range a.Images {
+		if len(ref) > maxText || len(digest) > 256 {
+			return fmt.Errorf("environment %s: an image reference or digest is too long", a.Environment)
+		}
+	}
+	for _, app := range a.Held {
+		if len(app) > 253 {
+			return fmt.Errorf("environment %s: the name of a held app is too long", a.Environment)
+		}
+	}
+	return nil
+}
+
+// manifest reads the entries of a render.
+func (t *tx) manifest(d desired.Digest) ([]desired.Entry, error) {
+	b, err := t.content.Get(d)
+	if err != nil {
+		return nil, stallError{fmt.Sprintf("content %s: %v", short(d), err)}
+	}
+	var entries []desired.Entry
+	if err := json.Unmarshal(b, &entries); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", short(d), err)
+	}
+	for i := range entries {
+		e := &entries[i]
+		if i > 0 && entries[i-1].Key.Compare(e.Key) >= 0 {
+			return nil, fmt.Errorf("manifest %s: %s is not in order, or there twice", short(d), e.Key)
+		}
+		if e.Key.Kind == "" || e.Key.Name == "" || len(e.Key.Group)+len(e.Key.Kind)+len(e.Key.Namespace)+len(e.Key.Name) > maxText {
+			return nil, fmt.Errorf("manifest %s: %q is no key", short(d), clip(e.Key.String(), 256))
+		}
+		if len(e.Digest) != 64 || len(e.App) > 253 || len(e.Template) > 64 {
+			return nil, fmt.Errorf("manifest %s: the entry of %s is malformed", short(d), e.Key)
+		}
+	}
+	return entries, nil
+}
+
+// retire takes an environment away.
+func (t *tx) retire(r *Retire) error {
+	env, ok := t.s.environments.Get(r.Environment)
+	if !ok {
+		return fmt.Errorf("there is no environment %q", clip(r.Environment, 64))
+	}
+	if len(r.Why) > maxText {
+		return errors.New("the reason is too long")
+	}
+	if err := t.change(env, nil); err != nil {
+		return err
+	}
+	t.s.environments.drop(&t.s, r.Environment)
+	return nil
+}
+
+// change makes entries the objects of env: what left first, so that names, addresses and ports are free for
+// what came.
+func (t *tx) change(env *Environment, entries []desired.Entry) error {
+	var gone []*Object
+	var came []desired.Entry
+	i := 0
+	for old := range t.s.ObjectsOf(env.Name) {
+		for i < len(entries) && entries[i].Key.Compare(old.Key) < 0 {
+			came = append(came, entries[i])
+			i++
+		}
+		switch {
+		case i == len(entries) || entries[i].Key != old.Key:
+			gone = append(gone, old)
+			continue
+		case entries[i].Digest != old.Digest || entries[i].Template != old.Template:
+			came = append(came, entries[i])
+		case entries[i].App != old.App: // moved to another directory: nothing else changes
+			now := *old
+			now.App = entries[i].App
+			t.s.objects.set(&t.s, &now)
+		}
+		i++
+	}
+	came = append(came, entries[i:]...)
+
+	for _, old := range gone {
+		t.spend(1)
+		t.leave(old)
+	}
+	var services []*Object
+	for _, e := range came {
+		t.spend(1)
+		o, err := t.enter(env, e)
+		if err != nil {
+			return err
+		}
+		if e.Key.Group == "" && e.Key.Kind == "Service" {
+			services = append(services, o)
+		}
+	}
+	return t.serve(services)
+}
+
+// enter records an object that is new or another one than before, and has its rule run.
+func (t *tx) enter(env *Environment, e desired.Entry) (*Object, error) {
+	now := &Object{
+		Key: e.Key, Environment: env.Name, Digest: e.Digest, App: e.App, Template: e.Template,
+		Created: t.now, Generation: 1, Commit: env.Commit,
+	}
+	if old, ok := t.s.objects.Get(e.Key); ok {
+		if old.Environment != env.Name {
+			return nil, fmt.Errorf("%s is in environment %s and in environment %s", e.Key, old.Environment, env.Name)
+		}
+		now.UID, now.Created, now.Generation = old.UID, old.Created, old.Generation
+		if old.Digest != now.Digest {
+			now.Generation++
+		}
+	} else {
+		now.UID = t.uid(env.Name, e.Key)
+	}
+	t.s.objects.set(&t.s, now)
+	if hasRule(e.Key) {
+		// Decoded here, so that bytes that are no such object hold the commit back, not its rule.
+		if _, err := t.s.load(e.Digest, t.content); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Key, err)
+		}
+		t.queue.add(e.Key)
+	}
+	return now, nil
+}
+
+// leave forgets an object; its rule then lets go of what was made for it.
+func (t *tx) leave(old *Object) {
+	t.s.objects.drop(&t.s, old.Key)
+	if hasRule(old.Key) {
+		t.queue.add(old.Key)
+	}
+	if _, ok := t.s.services.Get(old.Key); ok {
+		t.s.services.drop(&t.s, old.Key)
+	}
+}
+
+var ruled = []desired.Key{{Kind: "Pod"}, {Group: "apps", Kind: "Deployment"}, {Group: "apps", Kind: "ReplicaSet"}}
+
+// hasRule tells whether pods are made for objects of the kind.
+func hasRule(k desired.Key) bool {
+	return slices.Contains(ruled, desired.Key{Group: k.Group, Kind: k.Kind})
+}

@@ -1,0 +1,276 @@
+package cluster
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
+)
+
+// podSeed is what a rule says of a pod it wants.
+type podSeed struct {
+	environment string
+	namespace   string
+	name        string
+	owner       control.Owner
+	source      desired.Key
+	object      desired.Digest
+	template    *corev1.PodTemplateSpec
+	authored    desired.Digest // the template as its author wrote it
+	revision    string
+	labels      map[string]string // on top of the template's
+	images      map[string]string
+	index       string
+}
+
+// create makes a pod and looks for its node.
+func (t *tx) create(seed podSeed) *control.Pod {
+	t.spend(1)
+	spec := &seed.template.Spec
+	p := &control.Pod{
+		ID:          control.PodID(t.uid(seed.environment, desired.Key{Kind: "Pod", Namespace: seed.namespace, Name: seed.name})),
+		Environment: seed.environment, Namespace: seed.namespace, Name: seed.name,
+		Owner: seed.owner, Source: seed.source, Object: seed.object, Template: seed.authored, Revision: seed.revision,
+		Labels: merged(seed.template.Labels, seed.labels), Created: t.now,
+		Requests: place.RequestsOf(spec), HostPorts: hostPorts(spec), HostNet: spec.HostNetwork,
+		Images: seed.images, Index: seed.index,
+	}
+	if p.Owner.UID == "" {
+		p.Owner.UID = string(p.ID)
+	}
+	t.place(p)
+	t.s.pods.set(&t.s, p)
+	return p
+}
+
+func merged(a, b map[string]string) map[string]string {
+	if len(b) == 0 {
+		return a
+	}
+	out := maps.Clone(a)
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.Copy(out, b)
+	return out
+}
+
+func hostPorts(spec *corev1.PodSpec) []string {
+	var ports []string
+	for i := range spec.Containers {
+		for _, p := range spec.Containers[i].Ports {
+			port := p.HostPort
+			if spec.HostNetwork {
+				port = p.ContainerPort
+			}
+			if port != 0 {
+				ports = append(ports, fmt.Sprintf("%s:%d", strings.ToLower(string(p.Protocol)), port))
+			}
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}
+
+// imagesOf are the fixed digests of the images a template refers to.
+func imagesOf(spec *corev1.PodSpec, fixed map[string]string) map[string]string {
+	var out map[string]string
+	add := func(ref string) {
+		if d, ok := fixed[ref]; ok {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[ref] = d
+		}
+	}
+	for i := range spec.InitContainers {
+		add(spec.InitContainers[i].Image)
+	}
+	for i := range spec.Containers {
+		add(spec.Containers[i].Image)
+	}
+	return out
+}
+
+// place gives p, which is not in the State yet or is to be set again, its node and address, or the reason why
+// there is none.
+func (t *tx) place(p *control.Pod) {
+	spec := t.template(p.Object).Spec
+	// What pods of one object and size ask for is the same, so one that found no node speaks for all.
+	class := string(p.Object) + "/" + p.Owner.UID
+	if why, ok := t.unfit[class]; ok {
+		p.Reason = why
+		return
+	}
+	ask := place.Ask{Requests: p.Requests, Selector: spec.NodeSelector, HostPorts: p.HostPorts}
+	verdict := place.Choose(ask, t.candidates(p))
+	p.Reason = verdict.Reason
+	if verdict.Node == "" {
+		t.misfit(class, verdict.Reason)
+		return
+	}
+	if !p.HostNet {
+		node, _ := t.s.nodes.Get(verdict.Node)
+		ip, ok := t.freeIP(node.PodCIDR)
+		if !ok {
+			p.Reason = fmt.Sprintf("node %s: every address of %s is held", node.Name, node.PodCIDR)
+			t.misfit(class, p.Reason)
+			return
+		}
+		p.IP = ip
+		t.s.addresses.set(&t.s, &Address{IP: ip, Pod: p.ID})
+	}
+	p.Node = verdict.Node
+	p.Epoch = t.s.index
+}
+
+func (t *tx) misfit(class, why string) {
+	if t.unfit == nil {
+		t.unfit = map[string]string{}
+	}
+	t.unfit[class] = why
+}
+
+func (t *tx) candidates(p *control.Pod) iter.Seq[place.Candidate] {
+	siblings := map[place.NodeID]int{}
+	if t.s.nodes.Len() > 1 {
+		for s := range t.s.PodsOf(p.Owner.UID) {
+			if s.Active() {
+				siblings[s.Node]++
+			}
+		}
+	}
+	return func(yield func(place.Candidate) bool) {
+		for n := range t.s.nodes.Values() {
+			c := place.Candidate{Node: &n.Node, Used: t.s.Used(n.ID), Siblings: siblings[n.ID], PortTaken: t.portTaken(n.ID)}
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+func (t *tx) portTaken(node place.NodeID) func(string) string {
+	return func(port string) string {
+		for p := range t.s.PodsOn(node) {
+			if p.Finished == 0 && slices.Contains(p.HostPorts, port) {
+				return p.Namespace + "/" + p.Name
+			}
+		}
+		return ""
+	}
+}
+
+// settlePending looks for nodes for the pods that have none, oldest first, when there may be room.
+func (t *tx) settlePending() {
+	if !t.room {
+		return
+	}
+	t.room = false
+	t.unfit = nil
+	var ids []control.PodID
+	for p := range t.s.pending.pairs.all() {
+		ids = append(ids, p.key)
+	}
+	for _, id := range ids {
+		old, _ := t.s.pods.Get(id)
+		now := *old
+		t.place(&now)
+		if now.Node != old.Node || now.Reason != old.Reason {
+			t.spend(1)
+			t.s.pods.set(&t.s, &now)
+		}
+	}
+}
+
+func (t *tx) template(d desired.Digest) *corev1.PodTemplateSpec {
+	tpl, err := t.s.TemplateOf(d, t.content)
+	if why, ok := err.(stallError); ok {
+		panic(stall(why))
+	}
+	if err != nil {
+		panic(err)
+	}
+	return tpl
+}
+
+// stop tells a pod to stop; one that has no node is gone at once.
+func (t *tx) stop(p *control.Pod, why string) {
+	if p.Deleting != 0 {
+		return
+	}
+	t.spend(1)
+	if p.Node == "" {
+		t.s.pods.drop(&t.s, p.ID)
+		return
+	}
+	now := *p
+	now.Deleting, now.Why, now.Ready = max(t.now, 1), why, 0
+	now.Grace = 30
+	if g := t.template(p.Object).Spec.TerminationGracePeriodSeconds; g != nil {
+		now.Grace = min(max(*g, 0), 1<<31)
+	}
+	t.s.pods.set(&t.s, &now)
+}
+
+// removed forgets a pod of which its node says that nothing is left.
+func (t *tx) removed(p *control.Pod) {
+	t.release(p)
+	t.s.pods.drop(&t.s, p.ID)
+	t.room = true
+	t.concern(p)
+}
+
+// report takes what a node says of a pod. Having finished is final.
+func (t *tx) report(old *control.Pod, status corev1.PodStatus) {
+	if old.Finished != 0 {
+		return
+	}
+	now := *old
+	now.Status = status
+	switch status.Phase {
+	case corev1.PodSucceeded, corev1.PodFailed:
+		now.Finished, now.Ready = max(t.now, 1), 0
+		t.room = true
+	default:
+		switch ready := isReady(status); {
+		case !ready || now.Deleting != 0:
+			now.Ready = 0
+		case now.Ready == 0:
+			now.Ready = max(t.now, 1)
+		}
+	}
+	t.s.pods.set(&t.s, &now)
+	if now.Ready != old.Ready || now.Finished != old.Finished || now.Restarts() != old.Restarts() {
+		t.concern(&now)
+	}
+}
+
+func isReady(s corev1.PodStatus) bool {
+	for _, c := range s.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// concern has the rules run that a change of p matters to: its owner's, and that of a Pod in Git that waits for
+// the name.
+func (t *tx) concern(p *control.Pod) {
+	if hasRule(p.Owner.Key) {
+		t.queue.add(p.Owner.Key)
+	}
+	if k := (desired.Key{Kind: "Pod", Namespace: p.Namespace, Name: p.Name}); k != p.Owner.Key {
+		if _, ok := t.s.objects.Get(k); ok {
+			t.queue.add(k)
+		}
+	}
+}

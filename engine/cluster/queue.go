@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/shoal-dev/shoal/engine/desired"
+)
+
+// queue holds the objects whose rules are to be run in this Step, each once, in the order of their keys: the
+// result must not depend on who was put in first.
+type queue struct {
+	keys []desired.Key // sorted
+}
+
+func (q *queue) add(k desired.Key) {
+	if i, found := slices.BinarySearchFunc(q.keys, k, desired.Key.Compare); !found {
+		q.keys = slices.Insert(q.keys, i, k)
+	}
+}
+
+func (q *queue) take() (desired.Key, bool) {
+	if len(q.keys) == 0 {
+		return desired.Key{}, false
+	}
+	k := q.keys[0]
+	q.keys = q.keys[1:]
+	return k, true
+}
+
+// settleRules runs rules until none has more to do, then looks for nodes for the pods that have none.
+func (t *tx) settleRules() error {
+	for {
+		k, ok := t.queue.take()
+		if !ok {
+			break
+		}
+		t.spend(1)
+		t.run(k)
+	}
+	t.settlePending()
+	return nil
+}
+
+// run runs the rule of one object. If it panics, the object is left as it was and a Fault says so: one object
+// that breaks a rule must not stop the others, nor time.
+func (t *tx) run(k desired.Key) {
+	save := t.s
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		err := asError(p)
+		if _, ok := err.(stallError); ok || t.work > maxWork {
+			panic(p)
+		}
+		t.s = save
+		since := t.now
+		if f, ok := t.s.faults.Get(k); ok {
+			since = f.Since
+		}
+		t.s.faults.set(&t.s, &Fault{Key: k, Since: since, Reason: clip(err.Error(), 1024)})
+		t.wake(k, t.now+faultRetry)
+	}()
+	t.wake(k, 0)
+	switch k.Kind {
+	case "Pod":
+		t.runPod(k)
+	case "ReplicaSet":
+		t.runSet(k)
+	case "Deployment":
+		t.runDeployment(k)
+	default:
+		panic(fmt.Errorf("no rule for %s", k))
+	}
+	t.s.faults.drop(&t.s, k)
+}
+
+// wake has the rule of k run again at ring time at; 0 takes that back.
+func (t *tx) wake(k desired.Key, at int64) {
+	old, ok := t.s.wakes.Get(k)
+	switch {
+	case at == 0:
+		t.s.wakes.drop(&t.s, k)
+	case !ok || old.At != at:
+		t.s.wakes.set(&t.s, &Wake{Key: k, At: at})
+	}
+}

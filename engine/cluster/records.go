@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"cmp"
+	"net/netip"
+	"strconv"
+
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// Ring is what holds for the whole ring.
+type Ring struct {
+	Genesis
+	Engine     int        `json:"engineNow"` // the engine version that is in force
+	Repository Repository `json:"repository,omitzero"`
+}
+
+// Node is a machine with the facts that placing does not need.
+type Node struct {
+	place.Node
+	Key    string `json:"key"`
+	Engine int    `json:"engine"`
+	Since  int64  `json:"since"` // ring time of its first NodeUp, ms
+}
+
+// Seen is what was taken of one submitter's inputs, by boot, the newest boot last.
+type Seen struct {
+	Node  place.NodeID `json:"node"`
+	Boots []Boot       `json:"boots"`
+}
+
+// Boot is one boot's inputs: Last is the highest sequence number, and bit i of Window tells whether Last-i
+// was taken.
+type Boot struct {
+	Boot   string `json:"boot"`
+	Last   uint64 `json:"last"`
+	Window uint64 `json:"window"`
+}
+
+// Rejection is an input that changed nothing, with its reason.
+type Rejection struct {
+	Index  uint64 `json:"index"`
+	Time   int64  `json:"time"`
+	From   From   `json:"from"`
+	Input  string `json:"input"` // "activate dev", "phase", ...
+	Reason string `json:"reason"`
+}
+
+// Fault is an object whose rule failed: the rest of the ring goes on, and the rule is tried again when
+// something about the object changes, at the latest after faultRetry.
+type Fault struct {
+	Key    desired.Key `json:"key"`
+	Since  int64       `json:"since"`
+	Reason string      `json:"reason"`
+}
+
+// RefValue is where a ref of the built-in Git server points.
+type RefValue struct {
+	Name string    `json:"name"`
+	ID   source.ID `json:"id"`
+}
+
+// Environment is the last Activate of an environment.
+type Environment struct {
+	Name      string            `json:"name"`
+	Namespace string            `json:"namespace"`
+	Ref       string            `json:"ref"`
+	Commit    source.ID         `json:"commit"`
+	D         desired.Digest    `json:"d"`
+	Images    map[string]string `json:"images,omitempty"`
+	Held      []string          `json:"held,omitempty"`
+	Index     uint64            `json:"index"` // of the Activate
+	Time      int64             `json:"time"`
+}
+
+// Object is one object of an active environment.
+type Object struct {
+	Key         desired.Key    `json:"key"`
+	Environment string         `json:"environment"`
+	UID         string         `json:"uid"`
+	Digest      desired.Digest `json:"digest"`
+	App         string         `json:"app"`
+	Template    desired.Digest `json:"template,omitempty"`
+	Created     int64          `json:"created"`    // ring time, ms
+	Generation  int64          `json:"generation"` // counts the digests it has had, from 1
+	Commit      source.ID      `json:"commit"`     // that last changed it
+}
+
+// Service is what was given to a Service, or that it asked for and got.
+type Service struct {
+	Key         desired.Key    `json:"key"`
+	Environment string         `json:"environment"`
+	Object      desired.Digest `json:"object"`
+	ClusterIP   netip.Addr     `json:"clusterIP,omitzero"` // invalid for headless and ExternalName ones
+	NodePorts   []NodePort     `json:"nodePorts,omitempty"`
+}
+
+// NodePort is the node port of one port of a Service.
+type NodePort struct {
+	Name     string `json:"name,omitempty"` // of the service's port
+	Protocol string `json:"protocol"`       // "TCP", "UDP", "SCTP"
+	Port     int32  `json:"port"`           // of the service
+	NodePort int32  `json:"nodePort"`
+}
+
+// Address is a pod address that is held, or was until not long ago.
+type Address struct {
+	IP       netip.Addr    `json:"ip"`
+	Pod      control.PodID `json:"pod,omitempty"`
+	Released int64         `json:"released,omitempty"` // ring time, ms; 0 while held
+}
+
+// Wake is when an object's rule wants to be asked again.
+type Wake struct {
+	Key desired.Key `json:"key"`
+	At  int64       `json:"at"` // ring time, ms
+}
+
+type portKey struct {
+	protocol string
+	port     int32
+}
+
+func (a portKey) compare(b portKey) int {
+	return cmp.Or(cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.port, b.port))
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }

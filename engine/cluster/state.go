@@ -1,0 +1,150 @@
+package cluster
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"iter"
+	"net/netip"
+	"strings"
+
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
+)
+
+// State is what the ledger says: who runs what, where and since when. It changes by Step alone. A State is used
+// by one goroutine at a time; Snapshot gives a copy for another one.
+type State struct {
+	index uint64
+	time  int64
+	sum   sum
+
+	ring         Table[string, *Ring]
+	seen         Table[place.NodeID, *Seen]
+	rejected     Table[uint64, *Rejection]
+	faults       Table[desired.Key, *Fault]
+	nodes        Table[place.NodeID, *Node]
+	refs         Table[string, *RefValue]
+	environments Table[string, *Environment]
+	objects      Table[desired.Key, *Object]
+	services     Table[desired.Key, *Service]
+	deployments  Table[desired.Key, *control.Deployment]
+	replicasets  Table[desired.Key, *control.ReplicaSet]
+	pods         Table[control.PodID, *control.Pod]
+	addresses    Table[netip.Addr, *Address]
+	wakes        Table[desired.Key, *Wake]
+
+	objectsOf   index[string, desired.Key]      // by environment
+	setsOf      index[desired.Key, desired.Key] // by owning Deployment
+	podsOn      index[place.NodeID, control.PodID]
+	podsOf      index[string, control.PodID] // by owner's uid
+	loose       index[string, control.PodID] // by namespace: bare pods and those let go
+	podNames    index[string, control.PodID] // by namespace/name
+	pending     index[int64, control.PodID]  // by creation
+	used        tree[place.NodeID, place.Resources]
+	clusterIPs  index[netip.Addr, desired.Key]
+	nodePorts   index[portKey, desired.Key]
+	due         index[int64, desired.Key] // wakes by time
+	nodesByName index[string, place.NodeID]
+	blobs       tree[desired.Digest, int] // how often each digest is referred to
+
+	objectCache *objectCache
+}
+
+// NewState returns the State before the first entry.
+func NewState() *State {
+	strs := strings.Compare
+	s := &State{objectCache: newObjectCache()}
+	s.ring = newTable(strs, tableKind[string, *Ring]{name: "ring", key: func(*Ring) string { return "" }, text: func(string) string { return "" }})
+	s.seen = newTable(compareNode, tableKind[place.NodeID, *Seen]{name: "seen", key: func(v *Seen) place.NodeID { return v.Node }, text: nodeText})
+	s.rejected = newTable(cmp.Compare[uint64], tableKind[uint64, *Rejection]{name: "rejected", key: func(v *Rejection) uint64 { return v.Index }, text: decimal})
+	s.faults = newTable(desired.Key.Compare, tableKind[desired.Key, *Fault]{name: "faults", key: func(v *Fault) desired.Key { return v.Key }, text: keyText})
+	s.nodes = newTable(compareNode, tableKind[place.NodeID, *Node]{name: "nodes", key: func(v *Node) place.NodeID { return v.ID }, text: nodeText, follow: followNode})
+	s.refs = newTable(strs, tableKind[string, *RefValue]{name: "refs", key: func(v *RefValue) string { return v.Name }, text: same})
+	s.environments = newTable(strs, tableKind[string, *Environment]{name: "environments", key: func(v *Environment) string { return v.Name }, text: same, follow: followEnvironment})
+	s.objects = newTable(desired.Key.Compare, tableKind[desired.Key, *Object]{name: "objects", key: func(v *Object) desired.Key { return v.Key }, text: keyText, follow: followObject})
+	s.services = newTable(desired.Key.Compare, tableKind[desired.Key, *Service]{name: "services", key: func(v *Service) desired.Key { return v.Key }, text: keyText, follow: followService})
+	s.deployments = newTable(desired.Key.Compare, tableKind[desired.Key, *control.Deployment]{name: "deployments", key: func(v *control.Deployment) desired.Key { return v.Key }, text: keyText})
+	s.replicasets = newTable(desired.Key.Compare, tableKind[desired.Key, *control.ReplicaSet]{name: "replicasets", key: func(v *control.ReplicaSet) desired.Key { return v.Key }, text: keyText, follow: followSet})
+	s.pods = newTable(comparePod, tableKind[control.PodID, *control.Pod]{name: "pods", key: func(v *control.Pod) control.PodID { return v.ID }, text: func(k control.PodID) string { return string(k) }, follow: followPod})
+	s.addresses = newTable(netip.Addr.Compare, tableKind[netip.Addr, *Address]{name: "addresses", key: func(v *Address) netip.Addr { return v.IP }, text: netip.Addr.String})
+	s.wakes = newTable(desired.Key.Compare, tableKind[desired.Key, *Wake]{name: "wakes", key: func(v *Wake) desired.Key { return v.Key }, text: keyText, follow: followWake})
+
+	s.objectsOf = newIndex(strs, desired.Key.Compare)
+	s.setsOf = newIndex(desired.Key.Compare, desired.Key.Compare)
+	s.podsOn = newIndex(compareNode, comparePod)
+	s.podsOf = newIndex(strs, comparePod)
+	s.loose = newIndex(strs, comparePod)
+	s.podNames = newIndex(strs, comparePod)
+	s.pending = newIndex(cmp.Compare[int64], comparePod)
+	s.used = tree[place.NodeID, place.Resources]{cmp: compareNode}
+	s.clusterIPs = newIndex(netip.Addr.Compare, desired.Key.Compare)
+	s.nodePorts = newIndex(portKey.compare, desired.Key.Compare)
+	s.due = newIndex(cmp.Compare[int64], desired.Key.Compare)
+	s.nodesByName = newIndex(strs, compareNode)
+	s.blobs = tree[desired.Digest, int]{cmp: cmp.Compare[desired.Digest]}
+	return s
+}
+
+// tables lists all tables by name: the order of snapshots and of Outcome.Changed.
+func (s *State) tables() []anyTable {
+	return []anyTable{
+		&s.addresses, &s.deployments, &s.environments, &s.faults, &s.nodes, &s.objects, &s.pods, &s.refs,
+		&s.rejected, &s.replicasets, &s.ring, &s.seen, &s.services, &s.wakes,
+	}
+}
+
+// Snapshot returns a State equal to s that does not change when s does. It costs as much as copying a struct.
+func (s *State) Snapshot() *State {
+	c := *s
+	return &c
+}
+
+// Index is that of the last entry stepped, 0 before the first.
+func (s *State) Index() uint64 { return s.index }
+
+// Time is ring time: that of the last entry, ms since 1970.
+func (s *State) Time() int64 { return s.time }
+
+// Wake is the ring time at which the State wants a Tick, 0 for never.
+func (s *State) Wake() int64 {
+	if p, ok := s.due.first(); ok {
+		return max(p.at, 1)
+	}
+	return 0
+}
+
+// Hash is equal for equal States, however they came about: 64 hex digits.
+func (s *State) Hash() string {
+	var b [48]byte
+	for i, w := range s.sum {
+		binary.LittleEndian.PutUint64(b[8*i:], w)
+	}
+	binary.LittleEndian.PutUint64(b[32:], s.index)
+	binary.LittleEndian.PutUint64(b[40:], uint64(s.time))
+	h := sha256.Sum256(b[:])
+	return hex.EncodeToString(h[:])
+}
+
+// Blobs lists every digest the State refers to, sorted: a snapshot is complete with their bytes.
+func (s *State) Blobs() iter.Seq[desired.Digest] {
+	return func(yield func(desired.Digest) bool) {
+		for d := range s.blobs.all() {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+func compareNode(a, b place.NodeID) int { return strings.Compare(string(a), string(b)) }
+func comparePod(a, b control.PodID) int { return strings.Compare(string(a), string(b)) }
+func nodeText(n place.NodeID) string    { return string(n) }
+func same(s string) string              { return s }
+
+// keyText is "apps/Deployment/default/web".
+func keyText(k desired.Key) string {
+	return k.Group + "/" + k.Kind + "/" + k.Namespace + "/" + k.Name
+}

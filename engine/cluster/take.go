@@ -1,0 +1,350 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// Bounds of what inputs may carry.
+const (
+	maxText    = 1024      // bytes of a name, a reference or a reason
+	maxList    = 20_000    // entries of a list or map
+	maxStatus  = 64 << 10  // bytes of a pod status as JSON
+	maxRefs    = 50_000    // refs of the built-in Git server
+	nodeBits   = 24        // a node's share of the pod range
+	maxDevices = 1_000_000 // no node has more cores or pods
+)
+
+// String says which input it is, for people: "activate dev".
+func (in Input) String() string {
+	switch {
+	case in.Genesis != nil:
+		return "genesis"
+	case in.Repository != nil:
+		return "repository"
+	case in.NodeUp != nil:
+		return "node up " + clip(in.NodeUp.Name, 64)
+	case in.NodeDown != nil:
+		return "node down " + clip(string(in.NodeDown.ID), 64)
+	case in.Ref != nil:
+		return "ref " + clip(in.Ref.Name, 256)
+	case in.Activate != nil:
+		return "activate " + clip(in.Activate.Environment, 64)
+	case in.Retire != nil:
+		return "retire " + clip(in.Retire.Environment, 64)
+	case in.Phase != nil:
+		return "phase of pod " + clip(string(in.Phase.Pod), 64)
+	case in.Tick != nil:
+		return "tick"
+	case in.Cordon != nil:
+		return "cordon " + clip(string(in.Cordon.ID), 64)
+	case in.SetEngine != nil:
+		return "set engine"
+	default:
+		return "nothing"
+	}
+}
+
+// kinds counts the pointers that are set.
+func (in Input) kinds() int {
+	n := 0
+	for _, set := range []bool{
+		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Ref != nil, in.Activate != nil,
+		in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
+	} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+// take checks an input and makes its own change; the rules it concerns are queued.
+func (t *tx) take(in Input) error {
+	if n := in.kinds(); n != 1 {
+		return fmt.Errorf("an input says exactly one thing, not %d", n)
+	}
+	if in.Genesis != nil {
+		return t.genesis(in.Genesis)
+	}
+	if _, ok := t.s.Ring(); !ok {
+		return errors.New("the first entry of a ledger is genesis")
+	}
+	switch {
+	case in.Repository != nil:
+		return t.repository(in.Repository)
+	case in.NodeUp != nil:
+		return t.nodeUp(in.NodeUp)
+	case in.NodeDown != nil:
+		return t.nodeDown(in.NodeDown)
+	case in.Ref != nil:
+		return t.ref(in.Ref)
+	case in.Activate != nil:
+		return t.activate(in.Activate)
+	case in.Retire != nil:
+		return t.retire(in.Retire)
+	case in.Phase != nil:
+		return t.phase(in.From, in.Phase)
+	case in.Cordon != nil:
+		return t.cordon(in.Cordon)
+	case in.SetEngine != nil:
+		return t.setEngine(in.SetEngine)
+	default:
+		return t.tick()
+	}
+}
+
+func (t *tx) genesis(g *Genesis) error {
+	if _, ok := t.s.Ring(); ok {
+		return errors.New("the ring has had its genesis")
+	}
+	if len(g.Ring) != 32 || !isHex(g.Ring) {
+		return fmt.Errorf("ring %q: want 32 hex digits", clip(g.Ring, 64))
+	}
+	if err := checkRange("podCIDR", g.PodCIDR, nodeBits); err != nil {
+		return err
+	}
+	if err := checkRange("serviceCIDR", g.ServiceCIDR, 28); err != nil {
+		return err
+	}
+	if g.PodCIDR.Overlaps(g.ServiceCIDR) {
+		return fmt.Errorf("podCIDR %s and serviceCIDR %s overlap", g.PodCIDR, g.ServiceCIDR)
+	}
+	if !isDomain(g.Domain) {
+		return fmt.Errorf("domain %q: want a DNS name in lower case, such as cluster.local", clip(g.Domain, 64))
+	}
+	if g.Engine < 1 {
+		return fmt.Errorf("engine %d: want 1 or more", g.Engine)
+	}
+	if g.Engine > EngineVersion {
+		return stallError{fmt.Sprintf("the ring runs engine version %d, this binary knows %d", g.Engine, EngineVersion)}
+	}
+	t.s.ring.set(&t.s, &Ring{Genesis: *g, Engine: g.Engine})
+	return nil
+}
+
+func checkRange(what string, p netip.Prefix, most int) error {
+	switch {
+	case !p.IsValid() || !p.Addr().Is4():
+		return fmt.Errorf("%s %s: want an IPv4 range", what, p)
+	case p.Masked() != p:
+		return fmt.Errorf("%s %s: want %s", what, p, p.Masked())
+	case p.Bits() < 8 || p.Bits() > most:
+		return fmt.Errorf("%s %s: want /8 to /%d", what, p, most)
+	}
+	return nil
+}
+
+func (t *tx) repository(r *Repository) error {
+	if len(r.URL) > maxText || len(r.Branch) > maxText {
+		return fmt.Errorf("repository: url and branch have at most %d bytes", maxText)
+	}
+	ring, _ := t.s.Ring()
+	now := *ring
+	now.Repository = *r
+	t.s.ring.set(&t.s, &now)
+	return nil
+}
+
+func (t *tx) setEngine(e *SetEngine) error {
+	ring, _ := t.s.Ring()
+	if e.Version <= ring.Engine {
+		return fmt.Errorf("engine version %d: it is %d already", e.Version, ring.Engine)
+	}
+	for n := range t.s.nodes.Values() {
+		if !n.Down && n.Engine < e.Version {
+			return fmt.Errorf("engine version %d: node %s knows only %d", e.Version, n.Name, n.Engine)
+		}
+	}
+	if e.Version > EngineVersion {
+		return stallError{fmt.Sprintf("the ring goes to engine version %d, this binary knows %d", e.Version, EngineVersion)}
+	}
+	now := *ring
+	now.Engine = e.Version
+	t.s.ring.set(&t.s, &now)
+	return nil
+}
+
+func (t *tx) ref(r *Ref) error {
+	if err := checkRef(r.Name); err != nil {
+		return err
+	}
+	for _, id := range []source.ID{r.Old, r.New} {
+		if id != "" && !isID(id) {
+			return fmt.Errorf("ref %s: %q is no object id", r.Name, clip(string(id), 64))
+		}
+	}
+	var at source.ID
+	if v, ok := t.s.refs.Get(r.Name); ok {
+		at = v.ID
+	}
+	switch {
+	case r.Old != at:
+		return fmt.Errorf("ref %s: it is at %q, not at %q", r.Name, at, r.Old)
+	case r.New == "" && at == "":
+		return fmt.Errorf("ref %s: there is none to delete", r.Name)
+	case r.New == "":
+		t.s.refs.drop(&t.s, r.Name)
+	case at == "" && t.s.refs.Len() >= maxRefs:
+		return fmt.Errorf("ref %s: there are %d refs already", r.Name, maxRefs)
+	default:
+		t.s.refs.set(&t.s, &RefValue{Name: r.Name, ID: r.New})
+	}
+	return nil
+}
+
+// checkRef holds a ref's name to the rules of git check-ref-format.
+func checkRef(name string) error {
+	bad := fmt.Errorf("ref %q: want a name under refs/ that git check-ref-format takes", clip(name, 256))
+	if len(name) > maxText || !strings.HasPrefix(name, "refs/") || strings.HasSuffix(name, ".") ||
+		strings.Contains(name, "..") || strings.Contains(name, "@{") || strings.ContainsAny(name, " ~^:?*[\\\x7f") {
+		return bad
+	}
+	for _, part := range strings.Split(name, "/") {
+		if part == "" || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock") {
+			return bad
+		}
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' }) {
+		return bad
+	}
+	return nil
+}
+
+func (t *tx) nodeUp(n *NodeUp) error {
+	if err := checkNode(n); err != nil {
+		return err
+	}
+	for id := range t.s.nodesByName.at(n.Name) {
+		if id != n.ID {
+			other, _ := t.s.nodes.Get(id)
+			return fmt.Errorf("node %s (%s, %s): the name is that of node %s at %s", n.Name, n.ID, n.Address, other.ID, other.Address)
+		}
+	}
+	now := &Node{Key: n.Key, Engine: n.Engine, Since: t.now}
+	now.Node = place.Node{
+		ID: n.ID, Name: n.Name, Address: n.Address, Arch: n.Arch, Zone: n.Zone, Labels: n.Labels, Capacity: n.Capacity,
+	}
+	if old, ok := t.s.nodes.Get(n.ID); ok {
+		now.Since, now.PodCIDR, now.Cordoned = old.Since, old.PodCIDR, old.Cordoned
+	} else {
+		cidr, err := t.nodeCIDR()
+		if err != nil {
+			return err
+		}
+		now.PodCIDR = cidr
+	}
+	t.s.nodes.set(&t.s, now)
+	t.room = true
+	return nil
+}
+
+func checkNode(n *NodeUp) error {
+	switch {
+	case n.ID == "" || len(n.ID) > 64:
+		return fmt.Errorf("node %q: the id has 1 to 64 bytes", clip(n.Name, 64))
+	case !isDomain(n.Name):
+		return fmt.Errorf("node %s: name %q: want a DNS name in lower case", n.ID, clip(n.Name, 64))
+	case !n.Address.IsValid():
+		return fmt.Errorf("node %s: it has no address", n.Name)
+	case len(n.Key) > maxText || len(n.Arch) > 32 || len(n.Zone) > 253 || len(n.Labels) > 128:
+		return fmt.Errorf("node %s: its facts are too large", n.Name)
+	}
+	for k, v := range n.Labels {
+		if len(k) > 317 || len(v) > 63 {
+			return fmt.Errorf("node %s: a label is too long", n.Name)
+		}
+	}
+	c := n.Capacity
+	if c.MilliCPU < 0 || c.Memory < 0 || c.Ephemeral < 0 || c.Pods < 0 ||
+		c.MilliCPU > 1000*maxDevices || c.Pods > maxDevices || c.Memory > 1<<60 || c.Ephemeral > 1<<60 {
+		return fmt.Errorf("node %s: its capacity is out of range", n.Name)
+	}
+	return nil
+}
+
+func (t *tx) nodeDown(n *NodeDown) error {
+	old, ok := t.s.nodes.Get(n.ID)
+	if !ok {
+		return fmt.Errorf("there is no node %q", clip(string(n.ID), 64))
+	}
+	now := *old
+	now.Down = true
+	t.s.nodes.set(&t.s, &now)
+	return nil
+}
+
+func (t *tx) cordon(c *Cordon) error {
+	old, ok := t.s.nodes.Get(c.ID)
+	if !ok {
+		return fmt.Errorf("there is no node %q", clip(string(c.ID), 64))
+	}
+	now := *old
+	now.Cordoned = !c.Off
+	t.s.nodes.set(&t.s, &now)
+	t.room = t.room || c.Off
+	return nil
+}
+
+// tick runs the rules whose time has come.
+func (t *tx) tick() error {
+	for {
+		p, ok := t.s.due.first()
+		if !ok || p.at > t.now {
+			return nil
+		}
+		t.queue.add(p.key)
+		t.wake(p.key, 0)
+	}
+}
+
+// phase takes a node's report on one of its pods.
+func (t *tx) phase(from From, r *Phase) error {
+	old, ok := t.s.pods.Get(r.Pod)
+	if !ok {
+		return staleError{fmt.Errorf("there is no pod %q", clip(string(r.Pod), 64))}
+	}
+	if from.Node != old.Node || r.Epoch != old.Epoch {
+		return staleError{fmt.Errorf("pod %s/%s: node %s with epoch %d does not own it", old.Namespace, old.Name, clip(string(from.Node), 64), r.Epoch)}
+	}
+	if r.Removed {
+		t.removed(old)
+		return nil
+	}
+	b, err := json.Marshal(r.Status)
+	if err != nil {
+		return fmt.Errorf("pod %s/%s: status: %w", old.Namespace, old.Name, err)
+	}
+	if len(b) > maxStatus {
+		return fmt.Errorf("pod %s/%s: its status has %d bytes, at most %d are kept", old.Namespace, old.Name, len(b), maxStatus)
+	}
+	t.report(old, r.Status)
+	return nil
+}
+
+func isHex(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'f') })
+}
+
+// isID tells whether id names a Git object: 40 hex digits, or 64 for SHA-256.
+func isID(id source.ID) bool { return (len(id) == 40 || len(id) == 64) && isHex(string(id)) }
+
+// isDomain tells whether s is a DNS name in lower case.
+func isDomain(s string) bool {
+	return s != "" && len(s) <= 253 && !slices.ContainsFunc(strings.Split(s, "."), func(l string) bool { return !isLabel(l) })
+}
+
+// isLabel tells whether s is one label of a DNS name.
+func isLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-') })
+}

@@ -1,0 +1,175 @@
+package control
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// ReplicaSet is what the ledger knows of a set of equal pods: one that Git names, or one revision of a
+// Deployment.
+type ReplicaSet struct {
+	Key         desired.Key       `json:"key"`
+	Environment string            `json:"environment"`
+	UID         string            `json:"uid"`
+	Owner       Owner             `json:"owner,omitzero"` // the Deployment; zero when Git names the set itself
+	Object      desired.Digest    `json:"object"`         // has the pod template
+	Template    desired.Digest    `json:"template"`       // as its author wrote it
+	Hash        string            `json:"hash,omitempty"` // pod-template-hash, given once and kept
+	Revision    int64             `json:"revision,omitempty"`
+	Commit      source.ID         `json:"commit,omitempty"` // that made the revision: its change cause
+	Created     int64             `json:"created"`          // ring time, ms
+	Images      map[string]string `json:"images,omitempty"` // references of the template -> digest
+
+	Replicas  int32 `json:"replicas"`  // how many there should be
+	Pods      int32 `json:"pods"`      // how many there are, less those that are stopping
+	Ready     int32 `json:"ready"`     // of these
+	Available int32 `json:"available"` // of these, ready for minReadySeconds
+
+	Failures int32 `json:"failures,omitempty"` // pods that failed in a row, for the back-off
+	RetryAt  int64 `json:"retryAt,omitempty"`  // ring time before which no failed pod is replaced
+}
+
+// SetPlan is what is to be done for a ReplicaSet.
+type SetPlan struct {
+	Set    ReplicaSet // with its counts
+	Create int
+	Delete []Stop
+	Adopt  []PodID
+	Let    []PodID // let go: their labels no longer match
+	Wake   int64   // ring time at which to look again, 0: when something changes
+}
+
+// Stop is a pod to be told to stop, with its reason.
+type Stop struct {
+	Pod PodID
+	Why string
+}
+
+// Back-off between replacements of failed pods.
+const (
+	setBackoffFirst = 10_000  // ms
+	setBackoffMost  = 300_000 // ms
+)
+
+// PlanSet decides for rs at ring time now. minReady is in ms; match says whether labels fit its selector; owned
+// are its pods, free the pods of its namespace that nobody owns (bare pods among them), both by id. Pods named
+// in Git are counted, but not stopped to reach the number: Git says that they exist.
+func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) bool, owned, free []*Pod) SetPlan {
+	p := SetPlan{Set: rs}
+	var active []*Pod
+	for _, pod := range owned {
+		switch {
+		case pod.Deleting != 0:
+		case !match(pod.Labels):
+			p.Let = append(p.Let, pod.ID)
+		case pod.Finished != 0:
+			p.Delete = append(p.Delete, Stop{pod.ID, "it finished, and its set replaces it"})
+			p.Set.Failures++
+			p.Set.RetryAt = now + backoff(setBackoffFirst, setBackoffMost, int64(p.Set.Failures))
+		default:
+			active = append(active, pod)
+		}
+	}
+	for _, pod := range free {
+		if pod.Active() && match(pod.Labels) {
+			p.Adopt = append(p.Adopt, pod.ID)
+			active = append(active, pod)
+		}
+	}
+
+	p.Set.Pods, p.Set.Ready, p.Set.Available = int32(len(active)), 0, 0
+	for _, pod := range active {
+		if pod.IsReady() {
+			p.Set.Ready++
+			p.Set.Failures = 0
+		}
+		if pod.Available(minReady, now) {
+			p.Set.Available++
+		} else if pod.IsReady() {
+			p.Wake = soonest(p.Wake, pod.Ready+minReady)
+		}
+	}
+
+	switch missing := int(rs.Replicas) - len(active); {
+	case missing > 0 && now < p.Set.RetryAt && p.Set.Failures > 0:
+		p.Wake = soonest(p.Wake, p.Set.RetryAt)
+	case missing > 0:
+		p.Create = missing
+	case missing < 0:
+		slices.SortFunc(active, byDispensable)
+		for _, pod := range active {
+			if missing == 0 {
+				break
+			}
+			if pod.Named() {
+				continue
+			}
+			p.Delete = append(p.Delete, Stop{pod.ID, "scaled down"})
+			missing++
+		}
+		p.Set.Pods = rs.Replicas - int32(missing)
+	}
+	return p
+}
+
+// Named tells whether Git names the pod itself, rather than an owner it was made for.
+func (p *Pod) Named() bool { return p.Source.Kind == "Pod" }
+
+// byDispensable orders pods as Kubernetes does when a set shrinks: those without a node first, then those that
+// are pending, not ready, ready for the shortest time, restarted the most, newest; last by name.
+func byDispensable(a, b *Pod) int {
+	return cmp.Or(
+		-compareBool(a.Node == "", b.Node == ""),
+		cmp.Compare(phaseRank(a), phaseRank(b)),
+		compareBool(a.IsReady(), b.IsReady()),
+		-cmp.Compare(a.Ready, b.Ready),
+		-cmp.Compare(a.Restarts(), b.Restarts()),
+		-cmp.Compare(a.Created, b.Created),
+		cmp.Compare(a.Name, b.Name),
+	)
+}
+
+func phaseRank(p *Pod) int {
+	switch p.Status.Phase {
+	case corev1.PodRunning:
+		return 2
+	case corev1.PodUnknown:
+		return 1
+	default: // pending, or not reported yet
+		return 0
+	}
+}
+
+// compareBool puts false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
+}
+
+// backoff is first doubled with every failure after the first, most at most.
+func backoff(first, most, failures int64) int64 {
+	d := first
+	for ; failures > 1 && d < most; failures-- {
+		d *= 2
+	}
+	return min(d, most)
+}
+
+// soonest is the earlier of two wakes, where 0 is never.
+func soonest(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
