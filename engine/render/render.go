@@ -26,6 +26,8 @@ type Object struct {
 	JSON []byte // canonical: sorted keys, no white space
 	File string // path in the repository
 	Line int    // from 1
+
+	place placer // nil in an object that came from another process
 }
 
 // App is what one apps/<name>/ evaluates to.

@@ -1,0 +1,96 @@
+package render
+
+import (
+	"reflect"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// kind is one kind of object that can be written.
+type kind struct {
+	Field      string // of a package: `deployment: web: {...}`
+	Kind       string
+	APIVersion string
+	Type       reflect.Type // Kubernetes' own, to tell a typing error from a field that Shoal lacks
+}
+
+// kinds are all kinds that work, in the order in which problems and documentation name them.
+var kinds = []kind{
+	{"namespace", "Namespace", "v1", reflect.TypeFor[corev1.Namespace]()},
+	{"pod", "Pod", "v1", reflect.TypeFor[corev1.Pod]()},
+	{"replicaSet", "ReplicaSet", "apps/v1", reflect.TypeFor[appsv1.ReplicaSet]()},
+	{"deployment", "Deployment", "apps/v1", reflect.TypeFor[appsv1.Deployment]()},
+	{"job", "Job", "batch/v1", reflect.TypeFor[batchv1.Job]()},
+	{"cronJob", "CronJob", "batch/v1", reflect.TypeFor[batchv1.CronJob]()},
+	{"service", "Service", "v1", reflect.TypeFor[corev1.Service]()},
+	{"configMap", "ConfigMap", "v1", reflect.TypeFor[corev1.ConfigMap]()},
+	{"secret", "Secret", "v1", reflect.TypeFor[corev1.Secret]()},
+}
+
+func kindOfField(field string) (kind, bool) {
+	for _, k := range kinds {
+		if k.Field == field {
+			return k, true
+		}
+	}
+	return kind{}, false
+}
+
+func kindNamed(name string) (kind, bool) {
+	for _, k := range kinds {
+		if k.Kind == name {
+			return k, true
+		}
+	}
+	return kind{}, false
+}
+
+func kindNames() string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = k.Kind
+	}
+	return strings.Join(names, ", ")
+}
+
+// isKubernetes says whether path, from the object's root, is a field of Kubernetes' type.
+func (k kind) isKubernetes(path []string) bool {
+	t := k.Type
+	for _, name := range path {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		switch t.Kind() {
+		case reflect.Slice, reflect.Map:
+			t = t.Elem()
+		case reflect.Struct:
+			f, ok := jsonField(t, name)
+			if !ok {
+				return false
+			}
+			t = f
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func jsonField(t reflect.Type, name string) (reflect.Type, bool) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if tag == name {
+			return f.Type, true
+		}
+		if f.Anonymous && tag == "" {
+			if inner, ok := jsonField(f.Type, name); ok {
+				return inner, true
+			}
+		}
+	}
+	return nil, false
+}
