@@ -1,0 +1,111 @@
+package ledger
+
+import (
+	"errors"
+	"io"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
+)
+
+// State is what the ledger needs of the state that its entries make; *cluster.State is the one that runs.
+type State interface {
+	// Wake is the ring time (ms since 1970) at which a Tick would change something; 0 is never.
+	Wake() int64
+	// Hash is equal for equal states, and cheap: it is kept up to date by Step.
+	Hash() [32]byte
+	// Encode writes the whole state, so that Machine.Decode gives an equal one.
+	Encode(io.Writer) error
+	// Blobs are the digests that the state refers to in the content store.
+	Blobs() iter.Seq[desired.Digest]
+}
+
+// Machine is the function that the ledger feeds: S is its state, O what it says of one step.
+type Machine[S State, O any] struct {
+	New    func() S
+	Decode func(io.Reader) (S, error)
+	// Step changes s, or leaves it as it was and says why in its outcome. It depends on its arguments alone and
+	// does not panic.
+	Step func(s S, e cluster.Entry, content desired.Content) O
+	// Rejected is why the entry changed nothing, or "".
+	Rejected func(O) string
+	// Refuse is the outcome of an entry that was never stepped: one that cannot be decoded, or was skipped.
+	Refuse func(why string) O
+}
+
+// Content is where the bytes lie that entries refer to.
+type Content interface {
+	desired.Content
+	Has(desired.Digest) bool
+}
+
+// Options say where a ledger lies and who keeps it. Zero fields mean their defaults.
+type Options[S State, O any] struct {
+	Dir     string           // required: a directory of its own
+	Machine Machine[S, O]    // required
+	Node    place.NodeID     // required
+	Boot    string           // required: names this run of the agent, never used before
+	Content Content          // required
+	Genesis *cluster.Genesis // begins a ledger of one voter if Dir holds none; nil: one that is empty waits to be joined
+
+	Transport raft.Transport   // between voters; default: none, for a ring of one
+	Now       func() time.Time // default time.Now
+	Log       *slog.Logger     // default: discard
+
+	SegmentSize     int           // bytes of one file of the log; default 8 MiB
+	SnapshotEntries int           // a snapshot is taken after so many entries; default 2048
+	SnapshotBytes   int64         // or so many bytes of them; default 16 MiB
+	Heartbeat       time.Duration // a follower that heard nothing for so long stands for election; default 300 ms
+	Cut             bool          // begin without the entries from the first damaged one on; they are kept aside
+}
+
+// MaxEntry is the size of the largest entry that is taken, in bytes.
+const MaxEntry = 1 << 20
+
+// WithDefaults returns a copy with the defaults filled in.
+func (o Options[S, O]) WithDefaults() Options[S, O] {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 8 << 20
+	}
+	if o.SnapshotEntries == 0 {
+		o.SnapshotEntries = 2048
+	}
+	if o.SnapshotBytes == 0 {
+		o.SnapshotBytes = 16 << 20
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = 300 * time.Millisecond
+	}
+	return o
+}
+
+// Check joins all that is wrong with the options into one error.
+func (o Options[S, O]) Check() error {
+	var errs []error
+	must := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New("ledger options: "+what))
+		}
+	}
+	must(o.Dir != "", "Dir is empty")
+	must(o.Node != "", "Node is empty")
+	must(o.Boot != "", "Boot is empty")
+	must(o.Content != nil, "Content is nil")
+	m := o.Machine
+	must(m.New != nil && m.Decode != nil && m.Step != nil && m.Rejected != nil && m.Refuse != nil, "Machine has a nil function")
+	must(o.SegmentSize >= 64<<10, "SegmentSize is below 64 KiB")
+	must(o.Heartbeat >= 20*time.Millisecond, "Heartbeat is below 20 ms")
+	return errors.Join(errs...)
+}
