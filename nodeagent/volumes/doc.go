@@ -1,0 +1,26 @@
+// Package volumes makes the files that pods are given: emptyDir, ConfigMap, Secret, downwardAPI, projected and
+// hostPath volumes, subPath mounts, and /etc/hosts, /etc/hostname and /etc/resolv.conf.
+//
+// # Places
+//
+//	Dir/pods/<pod>/volumes/<volume>/    emptyDir (with medium Memory a tmpfs is mounted here), and volumes of ConfigMaps
+//	Dir/pods/<pod>/etc/                 hosts, hostname, resolv.conf: one set a pod
+//	Dir/pods/<pod>/subpaths/<container>/<n>   where subPath number n of a container is bound
+//	Dir/trash/<pod>/                    what is being deleted
+//	RunDir/secrets/                     one tmpfs for all pods, never swapped where the kernel can promise it
+//	RunDir/secrets/<pod>/<volume>/      volumes with anything of a Secret in them
+//
+// # Promises
+//
+// Every method may be repeated, and a crash at any point leaves what the next Prepare completes or the next
+// Remove takes away: nothing is remembered, all is asked of the directories and of the kernel's mount table.
+//
+// Files of ConfigMaps and their kin change as in Kubernetes: a reader sees the old set of files or the new one.
+// Each set lies in a directory named for its content, "..data" is a link to the present one that is replaced by
+// rename, and each visible name is a link through "..data".
+//
+// A subPath is resolved by the kernel (openat2, RESOLVE_BENEATH) below its volume and what was found is bound by
+// its file descriptor, so no link that a container plants or swaps leads outside.
+//
+// Remove unmounts before it deletes, and deletes nothing while a mount is left below the pod's directories.
+package volumes

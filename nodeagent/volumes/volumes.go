@@ -1,0 +1,250 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/plan"
+)
+
+// Options say where volumes lie.
+type Options struct {
+	Dir    string // required: what outlives a reboot; absolute
+	RunDir string // required: what does not, mount points of Secrets; absolute
+	// Resolv is the host's resolver configuration, which dnsPolicy Default hands on; default
+	// /etc/resolv.conf, or systemd-resolved's real one when that names a local stub.
+	Resolv string
+	Hosts  string // the host's hosts file, for hostNetwork; default /etc/hosts
+	// Denied are paths of the host that no hostPath volume may reach, up or down; Dir and RunDir always are.
+	Denied []string
+}
+
+// Volumes holds the volumes of one node's pods. Safe for concurrent use.
+type Volumes struct {
+	opt  Options
+	lock sync.Mutex // everything but the deletion of trash: each call is a few ms
+}
+
+// Open makes the directories and mounts the tmpfs for Secrets where it is not mounted yet.
+func Open(opt Options) (*Volumes, error) {
+	if !filepath.IsAbs(opt.Dir) || !filepath.IsAbs(opt.RunDir) {
+		return nil, fmt.Errorf("open volumes: Dir %q and RunDir %q must be absolute", opt.Dir, opt.RunDir)
+	}
+	if opt.Hosts == "" {
+		opt.Hosts = "/etc/hosts"
+	}
+	v := &Volumes{opt: opt}
+	for _, dir := range []string{v.path("pods"), v.path("trash"), v.secrets()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open volumes: %w", err)
+		}
+	}
+	if err := mountSecrets(v.secrets()); err != nil {
+		return nil, fmt.Errorf("open volumes: %w", err)
+	}
+	return v, nil
+}
+
+// Prepare makes every volume of the pod's spec, and its files for /etc, and returns where each volume lies. A
+// volume that is as it should be is left alone; one whose ConfigMap or Secret changed is brought up to date.
+func (v *Volumes) Prepare(_ context.Context, pod *plan.Pod, files Files) (map[string]string, error) {
+	v.lock.Lock()
+	defer v.lock.Unlock()
+	if err := safeName(string(pod.ID)); err != nil {
+		return nil, err
+	}
+	paths := map[string]string{}
+	for i := range pod.Spec.Volumes {
+		vol := &pod.Spec.Volumes[i]
+		at, err := v.prepare(pod, vol, files)
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", vol.Name, err)
+		}
+		paths[vol.Name] = at
+	}
+	if err := v.writeEtc(pod, files); err != nil {
+		return nil, err
+	}
+	return paths, nil
+}
+
+// Update brings the volumes made of ConfigMaps, Secrets and the pod's own facts up to date, and touches
+// nothing else. What it writes is seen by running containers, subPath mounts excepted.
+func (v *Volumes) Update(_ context.Context, pod *plan.Pod, files Files) error {
+	v.lock.Lock()
+	defer v.lock.Unlock()
+	if err := safeName(string(pod.ID)); err != nil {
+		return err
+	}
+	for i := range pod.Spec.Volumes {
+		vol := &pod.Spec.Volumes[i]
+		if !written(vol) {
+			continue
+		}
+		if _, err := v.prepare(pod, vol, files); err != nil {
+			return fmt.Errorf("volume %s: %w", vol.Name, err)
+		}
+	}
+	return nil
+}
+
+func (v *Volumes) prepare(pod *plan.Pod, vol *corev1.Volume, files Files) (string, error) {
+	if err := safeName(vol.Name); err != nil {
+		return "", err
+	}
+	at, err := v.at(pod.ID, vol)
+	if err != nil {
+		return "", err
+	}
+	group := fsGroup(pod.Spec)
+	switch {
+	case vol.HostPath != nil:
+		return at, v.hostPath(vol.HostPath)
+	case vol.EmptyDir != nil:
+		return at, emptyDir(at, vol.EmptyDir, pod.Spec, group)
+	}
+	set, err := payload(pod, vol, files)
+	if err != nil {
+		return "", err
+	}
+	return at, set.write(at, group)
+}
+
+// at is where a volume lies; it fails for kinds of volumes there are none of here.
+func (v *Volumes) at(id control.PodID, vol *corev1.Volume) (string, error) {
+	switch {
+	case vol.HostPath != nil:
+		return filepath.Clean(vol.HostPath.Path), nil
+	case vol.EmptyDir != nil:
+		return v.pod(id, "volumes", vol.Name), nil
+	case secretive(vol):
+		return filepath.Join(v.secrets(), string(id), vol.Name), nil
+	case written(vol):
+		return v.pod(id, "volumes", vol.Name), nil
+	}
+	return "", errors.New("this kind of volume is not supported; expected one of configMap, downwardAPI, emptyDir, hostPath, projected, secret")
+}
+
+// List returns the pods that have anything here, half-made and half-removed ones too, sorted.
+func (v *Volumes) List() ([]control.PodID, error) {
+	var ids []control.PodID
+	for _, dir := range []string{v.path("pods"), v.path("trash"), v.secrets()} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, fmt.Errorf("list volumes: %w", err)
+		}
+		for _, e := range entries {
+			ids = append(ids, control.PodID(e.Name()))
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// Remove unmounts and deletes all that the pod has here. Its containers must be gone. A pod that has nothing is
+// no error.
+func (v *Volumes) Remove(ctx context.Context, id control.PodID) error {
+	if err := safeName(string(id)); err != nil {
+		return err
+	}
+	if err := v.discard(id); err != nil {
+		return fmt.Errorf("remove volumes of %s: %w", id, err)
+	}
+	// What a pod wrote may be millions of files: they are deleted where they hold up no other pod.
+	if err := removeAll(ctx, v.path("trash", string(id))); err != nil {
+		return fmt.Errorf("remove volumes of %s: %w", id, err)
+	}
+	return nil
+}
+
+// discard moves what a pod has on disk into the trash and deletes its Secrets.
+func (v *Volumes) discard(id control.PodID) error {
+	v.lock.Lock()
+	defer v.lock.Unlock()
+	secrets := filepath.Join(v.secrets(), string(id))
+	for _, dir := range []string{v.pod(id), secrets} {
+		if err := unmountBelow(dir); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(secrets); err != nil {
+		return err
+	}
+	trash := v.path("trash", string(id))
+	if err := os.MkdirAll(trash, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(trash)
+	if err != nil {
+		return err
+	}
+	err = os.Rename(v.pod(id), filepath.Join(trash, fmt.Sprint(len(entries))))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Purge removes every pod's volumes and the tmpfs: nothing of this instance is left but empty directories.
+func (v *Volumes) Purge(ctx context.Context) error {
+	ids, err := v.List()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := v.Remove(ctx, id); err != nil {
+			return err
+		}
+	}
+	v.lock.Lock()
+	defer v.lock.Unlock()
+	return unmountBelow(v.secrets())
+}
+
+func (v *Volumes) path(parts ...string) string {
+	return filepath.Join(append([]string{v.opt.Dir}, parts...)...)
+}
+
+func (v *Volumes) pod(id control.PodID, parts ...string) string {
+	return v.path(append([]string{"pods", string(id)}, parts...)...)
+}
+
+func (v *Volumes) secrets() string { return filepath.Join(v.opt.RunDir, "secrets") }
+
+// written says whether a volume's files are written by this package.
+func written(vol *corev1.Volume) bool {
+	return vol.ConfigMap != nil || vol.Secret != nil || vol.DownwardAPI != nil || vol.Projected != nil
+}
+
+// secretive says whether a volume may hold anything of a Secret.
+func secretive(vol *corev1.Volume) bool {
+	if vol.Projected != nil {
+		return slices.ContainsFunc(vol.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.Secret != nil })
+	}
+	return vol.Secret != nil
+}
+
+func fsGroup(spec *corev1.PodSpec) *int64 {
+	if spec.SecurityContext == nil {
+		return nil
+	}
+	return spec.SecurityContext.FSGroup
+}
+
+// safeName refuses what would lead out of a directory.
+func safeName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("%q cannot name a directory", name)
+	}
+	return nil
+}
