@@ -3,12 +3,15 @@
 //
 // # Places
 //
-//	Dir/pods/<pod>/volumes/<volume>/    emptyDir (with medium Memory a tmpfs is mounted here), and volumes of ConfigMaps
-//	Dir/pods/<pod>/etc/                 hosts, hostname, resolv.conf: one set a pod
-//	Dir/pods/<pod>/subpaths/<container>/<n>   where subPath number n of a container is bound
+//	Dir/pods/<pod>/volumes/<volume>/    emptyDir on disk
 //	Dir/trash/<pod>/                    what is being deleted
-//	RunDir/secrets/                     one tmpfs for all pods, never swapped where the kernel can promise it
-//	RunDir/secrets/<pod>/<volume>/      volumes with anything of a Secret in them
+//	RunDir/pods/                        one tmpfs for all pods, never swapped where the kernel can promise it
+//	RunDir/pods/<pod>/volumes/<volume>/ ConfigMap, Secret, downwardAPI and projected; emptyDir with medium Memory, a tmpfs of its own
+//	RunDir/pods/<pod>/etc/              hosts, hostname, resolv.conf: one set a pod
+//	RunDir/pods/<pod>/subpaths/<container>/<n>   where subPath number n of a container is bound
+//
+// What Shoal writes lies in memory: Secrets must, and for the rest it is five times as fast as a disk. A reboot
+// takes it away and the next Prepare writes it again.
 //
 // # Promises
 //

@@ -24,7 +24,7 @@ var etcNames = []string{"hosts", "hostname", "resolv.conf"}
 // writeEtc writes the pod's files for /etc. They are bound into running containers, so they are rewritten in
 // place, and only when they differ.
 func (v *Volumes) writeEtc(pod *plan.Pod, files Files) error {
-	dir := v.pod(pod.ID, "etc")
+	dir := v.run(string(pod.ID), "etc")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

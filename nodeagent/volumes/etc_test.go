@@ -47,7 +47,7 @@ resolv.conf: nameserver 10.43.0.10 / search shop.svc.cluster.local svc.cluster.l
 		}
 		got := ""
 		for _, name := range etcNames {
-			b, err := os.ReadFile(v.pod(pod.ID, "etc", name))
+			b, err := os.ReadFile(v.run(string(pod.ID), "etc", name))
 			if err != nil {
 				t.Fatal(err)
 			}

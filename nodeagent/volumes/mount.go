@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountSecrets mounts a tmpfs that is never swapped; a kernel before 6.4 knows no such promise.
-func mountSecrets(dir string) error {
+// mountFiles mounts a tmpfs that is never swapped; a kernel before 6.4 knows no such promise. Scripts out of a
+// ConfigMap may be run.
+func mountFiles(dir string) error {
 	mounted, err := mountinfo.Mounted(dir)
 	if err != nil || mounted {
 		return err
 	}
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
 	err = unix.Mount("shoal", dir, "tmpfs", flags, "mode=0700,noswap")
 	if errors.Is(err, unix.EINVAL) {
 		err = unix.Mount("shoal", dir, "tmpfs", flags, "mode=0700")

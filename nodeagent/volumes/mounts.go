@@ -42,7 +42,7 @@ func (v *Volumes) Mounts(_ context.Context, pod *plan.Pod, c *corev1.Container, 
 		if !taken["/etc/"+name] {
 			// Read-only where the root is, except hosts: as the kubelet has it.
 			readOnly := name != "hosts" && c.SecurityContext != nil && or(c.SecurityContext.ReadOnlyRootFilesystem, false)
-			mounts = append(mounts, plan.Mount{Source: v.pod(pod.ID, "etc", name), Target: "/etc/" + name, ReadOnly: readOnly})
+			mounts = append(mounts, plan.Mount{Source: v.run(string(pod.ID), "etc", name), Target: "/etc/" + name, ReadOnly: readOnly})
 		}
 	}
 	slices.SortStableFunc(mounts, func(a, b plan.Mount) int {
@@ -87,7 +87,7 @@ func (v *Volumes) mount(pod *plan.Pod, c *corev1.Container, index int, env []str
 	if sub == "" {
 		return mount, nil
 	}
-	mount.Source = v.pod(pod.ID, "subpaths", c.Name, fmt.Sprint(index))
+	mount.Source = v.run(string(pod.ID), "subpaths", c.Name, fmt.Sprint(index))
 	if err := bindBeneath(source, sub, mount.Source, written(vol)); err != nil {
 		return plan.Mount{}, fmt.Errorf("subPath %q: %w", sub, err)
 	}

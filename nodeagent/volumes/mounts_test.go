@@ -48,10 +48,10 @@ containers:
 	if got := text(v, pod, mounts); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got, err := os.ReadFile(v.pod(pod.ID, "subpaths/web/2")); string(got) != "blue" {
+	if got, err := os.ReadFile(v.run(string(pod.ID), "subpaths/web/2")); string(got) != "blue" {
 		t.Errorf("the subPath of a file shows %q, %v", got, err)
 	}
-	info, err := os.Stat(v.pod(pod.ID, "volumes/scratch/logs/web-1"))
+	info, err := os.Stat(v.path("pods", string(pod.ID), "volumes/scratch/logs/web-1"))
 	if err != nil || info.Mode().Perm() != 0o777 {
 		t.Errorf("the subPath that was made: %v, %v", info, err)
 	}
@@ -89,7 +89,7 @@ containers: [{name: web, volumeMounts: [{name: all, mountPath: /color, subPath: 
 func text(v *Volumes, pod *plan.Pod, mounts []plan.Mount) string {
 	var b strings.Builder
 	for _, m := range mounts {
-		fmt.Fprintf(&b, "%s <- %s", m.Target, strings.TrimPrefix(m.Source, v.pod(pod.ID)+"/"))
+		fmt.Fprintf(&b, "%s <- %s", m.Target, strings.TrimPrefix(strings.TrimPrefix(m.Source, v.run(string(pod.ID))+"/"), v.path("pods", string(pod.ID))+"/"))
 		if m.ReadOnly {
 			b.WriteString(" ro")
 		}
@@ -199,7 +199,7 @@ containers: [{name: web, volumeMounts: [{name: s, mountPath: /a, subPath: %s}]}]
 
 	hidden := filepath.Join(outside, "hidden")
 	must(t, os.Symlink(v.opt.Dir, hidden))
-	for _, path := range []string{v.opt.Dir, v.pod("x", "volumes"), filepath.Dir(v.opt.RunDir), "/", hidden, hidden + "/pods"} {
+	for _, path := range []string{v.opt.Dir, v.path("pods/x"), filepath.Dir(v.opt.RunDir), "/", hidden, hidden + "/pods"} {
 		pod := makePod(t, "volumes: [{name: h, hostPath: {path: "+path+"}}]\ncontainers: [{name: web}]")
 		if _, err := v.Prepare(t.Context(), pod, files); err == nil || !strings.Contains(err.Error(), errDenied.Error()) {
 			t.Errorf("hostPath %s: %v", path, err)

@@ -20,7 +20,7 @@ import (
 // Options say where volumes lie.
 type Options struct {
 	Dir    string // required: what outlives a reboot; absolute
-	RunDir string // required: what does not, mount points of Secrets; absolute
+	RunDir string // required: what does not; absolute
 	// Resolv is the host's resolver configuration, which dnsPolicy Default hands on; default
 	// /etc/resolv.conf, or systemd-resolved's real one when that names a local stub.
 	Resolv string
@@ -35,7 +35,7 @@ type Volumes struct {
 	lock sync.Mutex // everything but the deletion of trash: each call is a few ms
 }
 
-// Open makes the directories and mounts the tmpfs for Secrets where it is not mounted yet.
+// Open makes the directories and mounts the tmpfs where it is not mounted yet.
 func Open(opt Options) (*Volumes, error) {
 	if !filepath.IsAbs(opt.Dir) || !filepath.IsAbs(opt.RunDir) {
 		return nil, fmt.Errorf("open volumes: Dir %q and RunDir %q must be absolute", opt.Dir, opt.RunDir)
@@ -44,12 +44,12 @@ func Open(opt Options) (*Volumes, error) {
 		opt.Hosts = "/etc/hosts"
 	}
 	v := &Volumes{opt: opt}
-	for _, dir := range []string{v.path("pods"), v.path("trash"), v.secrets()} {
+	for _, dir := range []string{v.path("pods"), v.path("trash"), v.run()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open volumes: %w", err)
 		}
 	}
-	if err := mountSecrets(v.secrets()); err != nil {
+	if err := mountFiles(v.run()); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
 	return v, nil
@@ -125,12 +125,12 @@ func (v *Volumes) at(id control.PodID, vol *corev1.Volume) (string, error) {
 	switch {
 	case vol.HostPath != nil:
 		return filepath.Clean(vol.HostPath.Path), nil
+	case vol.EmptyDir != nil && vol.EmptyDir.Medium == corev1.StorageMediumMemory:
+		return v.run(string(id), "volumes", vol.Name), nil
 	case vol.EmptyDir != nil:
-		return v.pod(id, "volumes", vol.Name), nil
-	case secretive(vol):
-		return filepath.Join(v.secrets(), string(id), vol.Name), nil
+		return v.path("pods", string(id), "volumes", vol.Name), nil
 	case written(vol):
-		return v.pod(id, "volumes", vol.Name), nil
+		return v.run(string(id), "volumes", vol.Name), nil
 	}
 	return "", errors.New("this kind of volume is not supported; expected one of configMap, downwardAPI, emptyDir, hostPath, projected, secret")
 }
@@ -138,7 +138,7 @@ func (v *Volumes) at(id control.PodID, vol *corev1.Volume) (string, error) {
 // List returns the pods that have anything here, half-made and half-removed ones too, sorted.
 func (v *Volumes) List() ([]control.PodID, error) {
 	var ids []control.PodID
-	for _, dir := range []string{v.path("pods"), v.path("trash"), v.secrets()} {
+	for _, dir := range []string{v.path("pods"), v.path("trash"), v.run()} {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return nil, fmt.Errorf("list volumes: %w", err)
@@ -167,18 +167,21 @@ func (v *Volumes) Remove(ctx context.Context, id control.PodID) error {
 	return nil
 }
 
-// discard moves what a pod has on disk into the trash and deletes its Secrets.
+// discard moves what a pod has on disk into the trash and deletes what it has in memory.
 func (v *Volumes) discard(id control.PodID) error {
 	v.lock.Lock()
 	defer v.lock.Unlock()
-	secrets := filepath.Join(v.secrets(), string(id))
-	for _, dir := range []string{v.pod(id), secrets} {
+	disk, memory := v.path("pods", string(id)), v.run(string(id))
+	for _, dir := range []string{disk, memory} {
 		if err := unmountBelow(dir); err != nil {
 			return err
 		}
 	}
-	if err := os.RemoveAll(secrets); err != nil {
+	if err := os.RemoveAll(memory); err != nil {
 		return err
+	}
+	if _, err := os.Lstat(disk); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	trash := v.path("trash", string(id))
 	if err := os.MkdirAll(trash, 0o700); err != nil {
@@ -188,11 +191,7 @@ func (v *Volumes) discard(id control.PodID) error {
 	if err != nil {
 		return err
 	}
-	err = os.Rename(v.pod(id), filepath.Join(trash, fmt.Sprint(len(entries))))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return os.Rename(disk, filepath.Join(trash, fmt.Sprint(len(entries))))
 }
 
 // Purge removes every pod's volumes and the tmpfs: nothing of this instance is left but empty directories.
@@ -208,30 +207,20 @@ func (v *Volumes) Purge(ctx context.Context) error {
 	}
 	v.lock.Lock()
 	defer v.lock.Unlock()
-	return unmountBelow(v.secrets())
+	return unmountBelow(v.run())
 }
 
 func (v *Volumes) path(parts ...string) string {
 	return filepath.Join(append([]string{v.opt.Dir}, parts...)...)
 }
 
-func (v *Volumes) pod(id control.PodID, parts ...string) string {
-	return v.path(append([]string{"pods", string(id)}, parts...)...)
+func (v *Volumes) run(parts ...string) string {
+	return filepath.Join(append([]string{v.opt.RunDir, "pods"}, parts...)...)
 }
-
-func (v *Volumes) secrets() string { return filepath.Join(v.opt.RunDir, "secrets") }
 
 // written says whether a volume's files are written by this package.
 func written(vol *corev1.Volume) bool {
 	return vol.ConfigMap != nil || vol.Secret != nil || vol.DownwardAPI != nil || vol.Projected != nil
-}
-
-// secretive says whether a volume may hold anything of a Secret.
-func secretive(vol *corev1.Volume) bool {
-	if vol.Projected != nil {
-		return slices.ContainsFunc(vol.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.Secret != nil })
-	}
-	return vol.Secret != nil
 }
 
 func fsGroup(spec *corev1.PodSpec) *int64 {

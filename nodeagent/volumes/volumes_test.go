@@ -449,17 +449,17 @@ func TestRemoveLeavesNothing(t *testing.T) {
 		t.Errorf("left over:\n%s", got)
 	}
 	if n := countMounts(t, v); n != 1 {
-		t.Errorf("%d mounts are left, expected the one for Secrets", n)
+		t.Errorf("%d mounts are left, expected the one for files", n)
 	}
 	if ids, err := v.List(); err != nil || len(ids) != 0 {
 		t.Errorf("List: %v, %v", ids, err)
 	}
 }
 
-// TestRemoveFinishesAfterCrash finds a pod half moved into the trash, and one of which only Secrets are left.
+// TestRemoveFinishesAfterCrash finds a pod half moved into the trash, and one of which only files in memory are left.
 func TestRemoveFinishesAfterCrash(t *testing.T) {
 	v := open(t)
-	for _, at := range []string{v.path("trash", "a", "0", "volumes"), v.pod("a", "volumes"), filepath.Join(v.secrets(), "b", "s")} {
+	for _, at := range []string{v.path("trash", "a", "0", "volumes"), v.path("pods/a/volumes"), v.run("b", "s")} {
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			t.Fatal(err)
 		}
