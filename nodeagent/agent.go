@@ -1,0 +1,289 @@
+// Package nodeagent is the loop around the engine: it looks at the machine, asks the engine what to do next,
+// does it, and looks again. Its parts (containers, links, firewall, ...) do not know each other; the loop knows
+// them through the interfaces in needs.go.
+//
+// Two goroutines own state. Run owns what the node does: one reconcile at a time, and a bounded worker for each
+// pod that something is being done to. The Deployer owns what becomes desired: one commit at a time.
+package nodeagent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/engine/wire"
+)
+
+// Options are what an Agent is made of. All parts are required; zero numbers mean their defaults.
+type Options struct {
+	Node       place.NodeID
+	Ledger     Ledger
+	Content    Content
+	Containers Containers
+	Links      Links
+	Firewall   Firewall
+	Names      Names
+	Volumes    Volumes
+	Probes     Probes
+	Resync     time.Duration // look again although nothing was reported; default 30 s
+	Starts     int           // pods that are brought up at the same time; default 2, more gains nothing on 2 cores
+	Drain      time.Duration // from the last endpoint's leaving to SIGTERM, for connections under way; default 200 ms
+	Log        *slog.Logger  // default: discard
+}
+
+// WithDefaults returns a copy with zero fields filled in.
+func (o Options) WithDefaults() Options {
+	o.Resync = cmp.Or(o.Resync, 30*time.Second)
+	o.Starts = cmp.Or(o.Starts, 2)
+	o.Drain = cmp.Or(o.Drain, 200*time.Millisecond)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Agent reconciles one machine.
+type Agent struct {
+	opt     Options
+	wants   *plan.Wants
+	tables  wire.Tables
+	index   uint64 // of the state that wants and tables were made from
+	wired   bool   // the kernel has tables
+	busy    map[control.PodID]bool
+	gone    map[control.PodID]bool // taken down and reported, not yet out of the ledger
+	retry   map[control.PodID]*trouble
+	done    chan result
+	starts  chan struct{} // a token for each pod being brought up
+	reports *reporter
+	journal *Journal
+	have    plan.Have // as last listed, with links
+	last    atomic.Pointer[Snapshot]
+	shown   atomic.Pointer[wire.Tables]
+	kick    chan struct{}
+}
+
+// Snapshot is what the agent saw and meant to do at its last look, for those who ask.
+type Snapshot struct {
+	Want    plan.Want
+	Have    plan.Have
+	Trouble map[control.PodID]map[string]plan.Trouble
+	Drift   []string // repaired at the last look that found any
+	At      time.Time
+}
+
+// New makes an agent; Run starts it.
+func New(opt Options, journal *Journal) *Agent {
+	opt = opt.WithDefaults()
+	a := &Agent{
+		opt: opt, wants: plan.NewWants(), journal: journal,
+		busy: map[control.PodID]bool{}, gone: map[control.PodID]bool{}, retry: map[control.PodID]*trouble{},
+		done: make(chan result, 64), starts: make(chan struct{}, opt.Starts), kick: make(chan struct{}, 1),
+	}
+	a.reports = newReporter(opt.Ledger, opt.Log)
+	return a
+}
+
+// Last is what was seen at the last look; nil before the first.
+func (a *Agent) Last() *Snapshot { return a.last.Load() }
+
+// Tables are the network's as they were last applied.
+func (a *Agent) Tables() wire.Tables {
+	if t := a.shown.Load(); t != nil {
+		return *t
+	}
+	return wire.Tables{}
+}
+
+// Run reconciles until ctx ends. Containers go on when it returns.
+func (a *Agent) Run(ctx context.Context) error {
+	reporting := make(chan struct{})
+	go func() { defer close(reporting); a.reports.run(ctx) }()
+	defer func() { a.settle(); <-reporting }()
+
+	tick := time.NewTicker(a.opt.Resync)
+	defer tick.Stop()
+	wake := time.NewTimer(time.Hour)
+	defer wake.Stop()
+	full := true
+	for {
+		next, err := a.reconcile(ctx, full)
+		if err != nil && ctx.Err() == nil {
+			a.opt.Log.WarnContext(ctx, "reconcile did not finish, will retry", "err", err)
+			next = time.Now().Add(time.Second).UnixMilli()
+		}
+		full = false
+		wait := time.Hour
+		if next != 0 {
+			wait = max(0, time.Until(time.UnixMilli(next)))
+		}
+		wake.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-a.opt.Ledger.Changes():
+		case <-a.opt.Containers.Events():
+		case <-a.opt.Links.Events():
+			full = true
+		case <-a.opt.Probes.Events():
+		case <-a.kick:
+		case r := <-a.done:
+			a.finish(ctx, r)
+		case <-wake.C:
+		case <-tick.C: // anything we were not told of
+			full = true
+		}
+		a.drainDone(ctx)
+	}
+}
+
+// drainDone takes in the workers that ended meanwhile, so that one look serves them all.
+func (a *Agent) drainDone(ctx context.Context) {
+	for {
+		select {
+		case r := <-a.done:
+			a.finish(ctx, r)
+		default:
+			return
+		}
+	}
+}
+
+// settle waits for the workers: each ends with its context.
+func (a *Agent) settle() {
+	for len(a.busy) > 0 {
+		r := <-a.done
+		delete(a.busy, r.pod)
+	}
+}
+
+// reconcile observes, decides and sets workers going. A full look also reads the kernel's links and rules back.
+// It returns when to look again (ms since 1970; 0: when something happens).
+func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error) {
+	changed := a.refresh()
+	wireErr := a.wire(ctx, changed, full)
+
+	have, err := a.opt.Containers.List(ctx)
+	if err != nil {
+		return 0, errors.Join(wireErr, err)
+	}
+	linked, err := a.opt.Links.Linked(ctx)
+	if err != nil {
+		return 0, errors.Join(wireErr, err)
+	}
+	for id, seen := range have {
+		seen.Linked = linked[id]
+	}
+	a.have = have
+	a.opt.Probes.Set(a.probeTargets(have))
+
+	now := time.Now().UnixMilli()
+	health := a.opt.Probes.Health()
+	steps, wake := plan.Steps(a.wants.Want, have, plan.Facts{Health: health, Images: a.images(), Busy: a.held(now), Now: now})
+	for len(steps) > 0 {
+		n := slices.IndexFunc(steps, func(s plan.Action) bool { return s.Pod != steps[0].Pod })
+		if n < 0 {
+			n = len(steps)
+		}
+		a.start(ctx, a.wants.Want[steps[0].Pod], steps[:n:n])
+		steps = steps[n:]
+	}
+	for _, t := range a.retry {
+		if wake == 0 || t.at < wake {
+			wake = t.at
+		}
+	}
+	a.report(have, health, now)
+	a.last.Store(&Snapshot{Want: a.wants.Copy(), Have: have, Trouble: a.troubles(), At: time.UnixMilli(now)})
+	return wake, wireErr
+}
+
+// refresh takes over what the ledger says now. It reports whether anything moved.
+func (a *Agent) refresh() (changed bool) {
+	a.opt.Ledger.View(func(s *cluster.State) {
+		if s.Index() == a.index {
+			return
+		}
+		changed, a.index = true, s.Index()
+		a.wants.Update(s, a.opt.Node, a.opt.Content)
+		a.tables = wire.Compile(wire.FromState(s, a.opt.Node, a.opt.Content))
+	})
+	return changed
+}
+
+// wire brings the packet filter and the names to the tables. Endpoints leave here, before any pod is stopped.
+func (a *Agent) wire(ctx context.Context, changed, full bool) error {
+	if full && a.wired && !changed {
+		drift, err := a.opt.Firewall.Verify(ctx)
+		if err != nil {
+			return err
+		}
+		if len(drift) == 0 {
+			return nil
+		}
+		a.opt.Log.WarnContext(ctx, "network rules were changed by someone else, repairing", "drift", drift)
+		a.journal.Add(Event{Object: "Node", Reason: "Drift", Message: drift[0]})
+		a.wired = false
+	}
+	if !changed && a.wired {
+		return nil
+	}
+	a.opt.Names.Set(a.tables)
+	if err := a.opt.Firewall.Apply(ctx, a.tables); err != nil {
+		a.wired = false
+		return err
+	}
+	a.wired = true
+	tables := a.tables
+	a.shown.Store(&tables)
+	return nil
+}
+
+// images says which images that are wanted here are on the node.
+func (a *Agent) images() map[string]bool {
+	out := map[string]bool{}
+	for _, p := range a.wants.Want {
+		for c := range p.Containers() {
+			if key := p.ImageOf(c); !out[key] {
+				out[key] = a.opt.Containers.Present(c.Image, p.Images[c.Image])
+			}
+		}
+	}
+	return out
+}
+
+// probeTargets are the running containers that have probes.
+func (a *Agent) probeTargets(have plan.Have) []ProbeTarget {
+	var targets []ProbeTarget
+	for id, p := range a.wants.Want {
+		seen := have[id]
+		if seen == nil || p.Deleting != 0 {
+			continue
+		}
+		for c := range p.Containers() {
+			if c.LivenessProbe == nil && c.ReadinessProbe == nil && c.StartupProbe == nil {
+				continue
+			}
+			if got := seen.Containers[c.Name]; got != nil && got.State == plan.Running {
+				targets = append(targets, ProbeTarget{Instance: got.ID, Pod: p, Container: c.Name, Started: got.Started})
+			}
+		}
+	}
+	slices.SortFunc(targets, func(x, y ProbeTarget) int { return cmp.Compare(x.Instance, y.Instance) })
+	return targets
+}
+
+// report hands each pod's status to the reporter where it differs from what the ledger has.
+func (a *Agent) report(have plan.Have, health map[string]plan.Health, now int64) {
+	for id, p := range a.wants.Want {
+		s := plan.Status(p, have[id], health, a.containerTroubles(id), now)
+		a.reports.set(p, s)
+	}
+}

@@ -1,0 +1,383 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/render"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// DeployOptions are what a Deployer is made of; all are required but Log.
+type DeployOptions struct {
+	Ledger   Ledger
+	Content  Content
+	Source   Source
+	Renderer Renderer
+	Images   Images
+	Journal  *Journal
+	Branch   string // the default branch, "refs/heads/main": environments are declared there
+	Log      *slog.Logger
+}
+
+// Deployer makes commits the desired state: one at a time, the newest first to be seen. A commit that was
+// overtaken while it waited is passed over.
+type Deployer struct {
+	opt DeployOptions
+
+	work sync.Mutex // held while a commit is rendered and activated
+
+	mu       sync.Mutex // guards what follows
+	verdicts map[string]Verdict
+	places   map[string]map[desired.Key]string // file:line of each object, by environment, as last rendered
+}
+
+// Verdict is what became of the newest commit that was looked at for an environment.
+type Verdict struct {
+	Environment string
+	Ref         string
+	Commit      source.ID
+	Accepted    bool // it was activated, or nothing differs
+	Changed     bool // the desired state is another one now
+	Held        []string
+	Problems    render.Problems
+	Err         error // it could not be judged: the next look tries again
+	D           desired.Digest
+	Apps        int
+	Objects     int
+	Begun       time.Time
+	Rendered    time.Time
+	Activated   time.Time
+
+	images []string // references, sorted
+}
+
+// NewDeployer makes a Deployer.
+func NewDeployer(opt DeployOptions) *Deployer {
+	return &Deployer{opt: opt, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]string{}}
+}
+
+// Verdicts are the newest ones, by environment.
+func (d *Deployer) Verdicts() map[string]Verdict {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.verdicts)
+}
+
+// Look brings every environment whose ref has moved to where it points now, and says on progress what becomes
+// of it. Problems of a commit are in its verdict; err is for what should be tried again.
+func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, error) {
+	d.work.Lock()
+	defer d.work.Unlock()
+	environments, problems, err := d.environments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(problems) > 0 {
+		v := Verdict{Environment: "", Ref: d.opt.Branch, Problems: problems}
+		d.note(v)
+		return []Verdict{v}, nil
+	}
+	d.forget("")
+	var out []Verdict
+	var errs []error
+	for _, env := range environments {
+		head, ok, err := d.opt.Source.Head(ctx, env.Ref)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", env.Name, err))
+			continue
+		}
+		if !ok || d.judged(env.Name, head) {
+			continue // a ref that is gone empties nothing
+		}
+		v := d.deploy(ctx, env, head, progress)
+		d.note(v)
+		out = append(out, v)
+		if v.Err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", env.Name, v.Err))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// environments reads the list from the default branch.
+func (d *Deployer) environments(ctx context.Context) ([]render.Environment, render.Problems, error) {
+	head, ok, err := d.opt.Source.Head(ctx, d.opt.Branch)
+	if err != nil || !ok {
+		return nil, nil, err
+	}
+	tree, err := d.opt.Source.Tree(ctx, head)
+	if err != nil {
+		if p, ok := errors.AsType[render.Problem](err); ok {
+			return nil, render.Problems{p}, nil
+		}
+		return nil, nil, fmt.Errorf("read %s: %w", head.Short(), err)
+	}
+	return d.opt.Renderer.Environments(ctx, tree)
+}
+
+// judged reports whether a commit needs no further look: it is active, or was found wanting.
+func (d *Deployer) judged(environment string, commit source.ID) bool {
+	d.mu.Lock()
+	v, ok := d.verdicts[environment]
+	d.mu.Unlock()
+	if ok && v.Commit == commit {
+		return v.Err == nil
+	}
+	var active source.ID
+	d.opt.Ledger.View(func(s *cluster.State) {
+		if e, ok := s.Environments().Get(environment); ok && len(e.Held) == 0 {
+			active = e.Commit
+		}
+	})
+	return active == commit
+}
+
+func (d *Deployer) note(v Verdict) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.verdicts[v.Environment] = v
+}
+
+func (d *Deployer) forget(environment string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.verdicts, environment)
+}
+
+// deploy takes one environment to one commit.
+func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit source.ID, progress io.Writer) Verdict {
+	v := Verdict{Environment: env.Name, Ref: env.Ref, Commit: commit, Begun: time.Now()}
+	active := d.active(env.Name)
+	if active != nil {
+		if why, err := d.mayMove(ctx, active.Commit, commit); err != nil {
+			v.Err = err
+			return v
+		} else if why != "" {
+			v.Problems = render.Problems{{File: env.Ref, Text: why}}
+			return v
+		}
+	}
+	next, blobs, err := d.compile(ctx, env, commit, active, &v)
+	v.Rendered = time.Now()
+	if err != nil {
+		v.Err = err
+		return v
+	}
+	for _, p := range v.Problems {
+		fmt.Fprintf(progress, "%s: %s\n", env.Name, p)
+	}
+	if next == nil {
+		fmt.Fprintf(progress, "%s: commit %s is not accepted; what ran goes on\n", env.Name, commit.Short())
+		return v
+	}
+	fmt.Fprintf(progress, "%s: rendered %d apps, %d objects in %s\n", env.Name, v.Apps, v.Objects, milliseconds(v.Begun, v.Rendered))
+	v.D = next.D
+	if err := d.activate(ctx, env, commit, active, next, blobs, &v); err != nil {
+		v.Err = err
+		return v
+	}
+	v.Activated = time.Now()
+	v.Accepted = true
+	v.Changed = active == nil || active.D != next.D
+	if !v.Changed {
+		fmt.Fprintf(progress, "%s: nothing differs from what runs\n", env.Name)
+	}
+	d.opt.Log.InfoContext(ctx, "activated", "environment", env.Name, "commit", commit.Short(), "objects", v.Objects, "held", v.Held,
+		"rendered", milliseconds(v.Begun, v.Rendered), "took", milliseconds(v.Begun, v.Activated))
+	return v
+}
+
+func milliseconds(from, to time.Time) string {
+	return fmt.Sprintf("%d ms", to.Sub(from).Milliseconds())
+}
+
+func (d *Deployer) active(environment string) (active *cluster.Environment) {
+	d.opt.Ledger.View(func(s *cluster.State) {
+		if e, ok := s.Environments().Get(environment); ok {
+			c := *e
+			active = &c
+		}
+	})
+	return active
+}
+
+// mayMove says why a ref may not go from one commit to another, or "". Refs move forward only: who can replay
+// an old tip cannot take the ring back.
+func (d *Deployer) mayMove(ctx context.Context, from, to source.ID) (why string, err error) {
+	if from == to {
+		return "", nil
+	}
+	relation, err := d.opt.Source.Relate(ctx, from, to)
+	if err != nil {
+		return "", fmt.Errorf("compare %s with %s: %w", from.Short(), to.Short(), err)
+	}
+	if ok, why := source.Refuse.Judge(relation); !ok {
+		return fmt.Sprintf("moved from %s to %s: %s", from.Short(), to.Short(), why), nil
+	}
+	return "", nil
+}
+
+// compile renders a commit and checks it as a whole. A nil set means that it is not accepted.
+func (d *Deployer) compile(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, v *Verdict) (*desired.Set, []desired.Blob, error) {
+	meta, err := d.opt.Source.Commit(ctx, commit)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read commit %s: %w", commit.Short(), err)
+	}
+	tree, err := d.opt.Source.Tree(ctx, commit)
+	if err != nil {
+		if fault, ok := errors.AsType[*source.Fault](err); ok {
+			v.Problems = render.Problems{{File: fault.Path, Text: fault.Text}}
+			return nil, nil, nil
+		}
+		return nil, nil, fmt.Errorf("read tree of %s: %w", commit.Short(), err)
+	}
+	apps, blobs, err := d.opt.Renderer.Render(ctx, tree, env)
+	if err != nil {
+		if problems, ok := errors.AsType[render.Problems](err); ok {
+			v.Problems = problems
+			return nil, nil, nil
+		}
+		return nil, nil, fmt.Errorf("render %s: %w", commit.Short(), err)
+	}
+	v.Apps = len(apps)
+	var previous *desired.Set
+	if active != nil {
+		b, err := d.opt.Content.Get(active.D)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read what is active: %w", err)
+		}
+		if previous, err = desired.DecodeSet(b); err != nil {
+			return nil, nil, err
+		}
+	}
+	built, err := desired.Build(env, apps, previous, d.opt.Content)
+	if err != nil {
+		return nil, nil, err
+	}
+	v.Problems = append(v.Problems, built.Problems...)
+	v.Held = built.Held
+	if built.Set == nil {
+		return nil, nil, nil
+	}
+	v.images = images(apps)
+	d.remember(env.Name, apps)
+	v.Objects = len(built.Set.Entries)
+	allow, _ := meta.Trailer("Shoal-Allow-Delete")
+	if refused := desired.Guard(previous, built.Set, allow); len(refused) > 0 {
+		v.Problems = append(v.Problems, refused...)
+		return nil, nil, nil
+	}
+	return built.Set, blobs, nil
+}
+
+// activate puts the bytes on disk, fixes the tags of images and appends the entry.
+func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Set, blobs []desired.Blob, v *Verdict) error {
+	held := v.Held
+	in := cluster.Activate{
+		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.D, Held: held,
+	}
+	if active != nil {
+		in.Previous = active.D
+		if active.Commit == commit && active.D == next.D && slices.Equal(active.Held, held) {
+			return nil
+		}
+	}
+	put := make([][]byte, 0, len(blobs)+1)
+	wanted := map[desired.Digest]bool{}
+	for _, e := range next.Entries {
+		wanted[e.Digest] = true
+	}
+	for _, b := range blobs {
+		if wanted[b.Digest] {
+			put = append(put, b.Bytes)
+		}
+	}
+	put = append(put, next.Encode())
+	if err := d.opt.Content.Put(ctx, put...); err != nil {
+		return fmt.Errorf("store objects: %w", err)
+	}
+	in.Images = d.fix(ctx, v, active)
+	if err := d.opt.Source.Pin(ctx, env.Name, commit); err != nil {
+		return fmt.Errorf("pin commit: %w", err)
+	}
+	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Activate: &in})
+	if err != nil {
+		return fmt.Errorf("append to the ledger: %w", err)
+	}
+	if out.Rejected != "" {
+		return fmt.Errorf("the ring refused it: %s", out.Rejected)
+	}
+	return nil
+}
+
+// fix resolves the tags of images once for the whole ring, so that all replicas run one digest. An app that did
+// not change keeps what it has; a reference that cannot be resolved now is left to the nodes.
+func (d *Deployer) fix(ctx context.Context, v *Verdict, active *cluster.Environment) map[string]string {
+	images := map[string]string{}
+	if active != nil && len(v.Held) > 0 {
+		maps.Copy(images, active.Images) // what held apps run is not among the new references
+	}
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	limit := make(chan struct{}, 8)
+	for _, ref := range v.images {
+		if strings.Contains(ref, "@sha256:") {
+			continue
+		}
+		if active != nil && active.Images[ref] != "" {
+			images[ref] = active.Images[ref]
+			continue
+		}
+		limit <- struct{}{}
+		group.Go(func() {
+			defer func() { <-limit }()
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			digest, err := d.opt.Images.Resolve(ctx, ref)
+			if err != nil {
+				d.opt.Log.WarnContext(ctx, "tag not resolved, left to the nodes", "image", ref, "err", err)
+				return
+			}
+			mu.Lock()
+			images[ref] = digest
+			mu.Unlock()
+		})
+	}
+	group.Wait()
+	return images
+}
+
+// images lists the image references of all apps, sorted, each once.
+func images(apps []desired.App) []string {
+	var out []string
+	for _, a := range apps {
+		for _, item := range a.Items {
+			out = append(out, item.Images...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (d *Deployer) remember(environment string, apps []desired.App) {
+	places := map[desired.Key]string{}
+	for _, a := range apps {
+		for _, item := range a.Items {
+			places[item.Key] = fmt.Sprintf("%s:%d", item.File, item.Line)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.places[environment] = places
+}

@@ -1,0 +1,126 @@
+package nodeagent
+
+import (
+	"context"
+	"io"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/engine/render"
+	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/wire"
+)
+
+// Ledger is what the agent needs of the replicated log.
+type Ledger interface {
+	// Append returns once the input was stepped on this node; a refused one is in the outcome, not an error.
+	Append(ctx context.Context, in cluster.Input) (cluster.Outcome, error)
+	// View calls f with the state, which f must not keep or change.
+	View(f func(*cluster.State))
+	// Changes gets a value after the state has moved; several moves may give one.
+	Changes() <-chan struct{}
+}
+
+// Containers is what the agent needs of a container runtime. Every method may be repeated: a second call with
+// the same arguments changes nothing. Safe for concurrent use.
+type Containers interface {
+	List(ctx context.Context) (plan.Have, error)
+	Events() <-chan struct{} // something exited, or the runtime came back
+	CreateSandbox(ctx context.Context, p *plan.Pod) (netns string, err error)
+	RemoveSandbox(ctx context.Context, id control.PodID) error
+	Present(ref, digest string) bool
+	Pull(ctx context.Context, p *plan.Pod, ref, digest string) error
+	Start(ctx context.Context, l plan.Launch) error
+	Stop(ctx context.Context, id control.PodID, container string, graceSeconds int64) error
+	Remove(ctx context.Context, id control.PodID, container string, attempt int) error
+	Exec(ctx context.Context, id control.PodID, container string, o ExecOptions) (exit int, err error)
+}
+
+// ExecOptions is one command run inside a container.
+type ExecOptions struct {
+	Args           []string
+	TTY            bool
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Resize         <-chan Size
+}
+
+// Size is a terminal's, in characters.
+type Size struct{ Width, Height uint16 }
+
+// Links is what the agent needs of the pods' network interfaces.
+type Links interface {
+	Ensure(ctx context.Context, id control.PodID, netns string, p *plan.Pod) error
+	Linked(ctx context.Context) (map[control.PodID]bool, error) // whole: link, address and route
+	Remove(ctx context.Context, id control.PodID) error
+	Events() <-chan struct{}
+}
+
+// Firewall is what the agent needs of the packet filter.
+type Firewall interface {
+	Apply(ctx context.Context, t wire.Tables) error
+	// Verify returns what differs in the kernel from what was last applied.
+	Verify(ctx context.Context) (drift []string, err error)
+}
+
+// Names answers DNS.
+type Names interface {
+	Set(t wire.Tables)
+}
+
+// Volumes is what the agent needs of local data.
+type Volumes interface {
+	Prepare(ctx context.Context, p *plan.Pod) error // also brings ConfigMaps and Secrets up to date
+	Mounts(ctx context.Context, p *plan.Pod, c *corev1.Container, env []string) ([]plan.Mount, error)
+	Remove(ctx context.Context, id control.PodID) error
+}
+
+// Probes is what the agent needs of health checks.
+type Probes interface {
+	Set(targets []ProbeTarget)
+	Health() map[string]plan.Health // by container instance
+	Events() <-chan struct{}
+}
+
+// ProbeTarget is a running container whose probes are to be run.
+type ProbeTarget struct {
+	Instance  string // Container.ID
+	Pod       *plan.Pod
+	Container string
+	Started   int64 // ms since 1970
+}
+
+// Content is the store of canonical objects.
+type Content interface {
+	desired.Content
+	Put(ctx context.Context, blobs ...[]byte) error // on disk when it returns
+}
+
+// Source is what the agent needs of the mirror of the repository.
+type Source interface {
+	Tree(ctx context.Context, commit source.ID) (source.Tree, error)
+	Commit(ctx context.Context, id source.ID) (source.Commit, error)
+	// Head returns where a ref points; false where it does not exist.
+	Head(ctx context.Context, ref string) (source.ID, bool, error)
+	// Relate says how to stands to from: ahead of it, behind it, or apart.
+	Relate(ctx context.Context, from, to source.ID) (source.Relation, error)
+	// Pin keeps a commit whatever happens upstream.
+	Pin(ctx context.Context, environment string, commit source.ID) error
+}
+
+// Renderer evaluates and compiles apps in its sandbox, and remembers what it has done before.
+type Renderer interface {
+	Environments(ctx context.Context, tree source.Tree) ([]render.Environment, render.Problems, error)
+	// Render returns every app of an environment, and the bytes of the objects in them that were compiled now.
+	Render(ctx context.Context, tree source.Tree, env render.Environment) (apps []desired.App, blobs []desired.Blob, err error)
+}
+
+// Images is what the agent needs to fix tags.
+type Images interface {
+	// Resolve returns the digest ("sha256:...") that a reference stands for now.
+	Resolve(ctx context.Context, ref string) (string, error)
+}
