@@ -45,8 +45,8 @@ type Instance struct {
 	ID        string `json:"id"` // in runc; unique on the machine
 	Container string `json:"container"`
 	Attempt   int    `json:"attempt"`
-	Image     string `json:"image"` // "sha256:..." of the manifest
-	Spec      string `json:"spec"`  // digest of the container spec it was made from
+	Image     string `json:"image"`            // "sha256:..." of the manifest
+	Streak    int    `json:"streak,omitempty"` // failures in a row before this one; the agent's to say
 	Created   int64  `json:"created"`
 
 	Log      string `json:"log"`                // CRI log file; empty: output is discarded

@@ -1,0 +1,206 @@
+package containers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-dev/shoal/nodeagent/containers/crilog"
+	"github.com/shoal-dev/shoal/nodeagent/containers/record"
+)
+
+// runcPatience bounds one call of runc or of a shim.
+const runcPatience = 30 * time.Second
+
+// instance is one instance of a container as the run directory has it.
+type instance struct {
+	pod       *pod
+	dir       string
+	container string
+	attempt   int
+	meta      record.Instance // ID is empty if its agent died before it was written
+	state     record.State
+}
+
+func instanceID(p *pod, container string, attempt int) string {
+	return string(p.id) + "." + record.InstanceDir(container, attempt)
+}
+
+// instances lists a pod's instances by container and attempt. What is half written is listed too.
+func (p *pod) instances() []*instance {
+	entries, err := os.ReadDir(filepath.Join(p.dir, record.Instances))
+	if err != nil {
+		return nil
+	}
+	var all []*instance
+	for _, e := range entries {
+		if in := p.readInstance(e.Name()); in != nil {
+			all = append(all, in)
+		}
+	}
+	slices.SortFunc(all, func(a, b *instance) int {
+		return cmp.Or(cmp.Compare(a.container, b.container), cmp.Compare(a.attempt, b.attempt))
+	})
+	return all
+}
+
+// readInstance reads the records of the instance in the named directory, nil if the name is none.
+func (p *pod) readInstance(name string) *instance {
+	container, attempt, ok := record.ParseInstanceDir(name)
+	if !ok {
+		return nil
+	}
+	in := &instance{pod: p, dir: filepath.Join(p.dir, record.Instances, name), container: container, attempt: attempt}
+	if record.Read(filepath.Join(in.dir, record.InstanceFile), &in.meta) != nil {
+		in.meta = record.Instance{}
+	}
+	_ = record.Read(filepath.Join(in.dir, record.StateFile), &in.state) // none yet: it was not started
+	return in
+}
+
+// newest gives the newest instance of a container, nil if there is none.
+func (p *pod) newest(container string) *instance {
+	entries, err := os.ReadDir(filepath.Join(p.dir, record.Instances))
+	if err != nil {
+		return nil
+	}
+	best := -1
+	for _, e := range entries {
+		if name, attempt, ok := record.ParseInstanceDir(e.Name()); ok && name == container && attempt > best {
+			best = attempt
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	return p.readInstance(record.InstanceDir(container, best))
+}
+
+func (in *instance) running() bool { return in.state.Started != 0 && in.state.Finished == 0 }
+
+// removeInstance takes an instance out of the shim and of runc, and removes its bundle, writable layer and
+// cgroup. Whatever of it still runs is killed. Its log stays.
+func (r *Runtime) removeInstance(ctx context.Context, p *pod, in *instance) error {
+	ctx, cancel := context.WithTimeout(ctx, runcPatience)
+	defer cancel()
+	id := instanceID(p, in.container, in.attempt)
+	err := p.tasks(ctx, r, func(ctx context.Context, t taskapi.TTRPCTaskService) error {
+		_, err := t.Delete(ctx, &taskapi.DeleteRequest{ID: id})
+		if err == nil || errdefs.IsNotFound(errgrpc.ToNative(err)) {
+			return nil
+		}
+		if _, err := t.Kill(ctx, &taskapi.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true}); err != nil &&
+			!errdefs.IsNotFound(errgrpc.ToNative(err)) {
+			return err
+		}
+		if _, err := t.Wait(ctx, &taskapi.WaitRequest{ID: id}); err != nil && !errdefs.IsNotFound(errgrpc.ToNative(err)) {
+			return err
+		}
+		_, err = t.Delete(ctx, &taskapi.DeleteRequest{ID: id})
+		if err != nil && errdefs.IsNotFound(errgrpc.ToNative(err)) {
+			return nil
+		}
+		return err
+	})
+	// The shim is dead, or does not know it (any more): runc itself is asked, which is cheap to see beforehand.
+	if _, serr := os.Stat(filepath.Join(r.runcRoot(), r.o.namespace(), id)); err != nil || serr == nil {
+		if derr := r.runcDelete(ctx, id); derr != nil {
+			return fmt.Errorf("remove %s: %w", id, errors.Join(derr, err))
+		}
+	}
+	if err := unmount(filepath.Join(in.dir, "rootfs")); err != nil {
+		return fmt.Errorf("remove %s: %w", id, err)
+	}
+	if err := errors.Join(
+		removeCgroup(r.podCgroup(p.id)+"/"+record.InstanceDir(in.container, in.attempt)),
+		os.RemoveAll(r.scratchDir(p, in.container, in.attempt)),
+		os.RemoveAll(in.dir),
+	); err != nil {
+		return fmt.Errorf("remove %s: %w", id, err)
+	}
+	return nil
+}
+
+// runcDelete kills and deletes a container without a shim.
+func (r *Runtime) runcDelete(ctx context.Context, id string) error {
+	root := filepath.Join(r.runcRoot(), r.o.namespace())
+	out, err := exec.CommandContext(ctx, r.o.Runc, "--root", root, "delete", "--force", id).CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "does not exist") {
+		return fmt.Errorf("runc delete: %w: %s", err, firstLine(out))
+	}
+	return nil
+}
+
+// buryShim puts in order what a shim left that died: what it kept is killed, and each instance that had not ended
+// gets its end recorded. p.mu is held.
+func (r *Runtime) buryShim(p *pod) {
+	for _, in := range p.instances() {
+		if in.state.Finished != 0 {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), runcPatience)
+		if err := r.runcDelete(ctx, instanceID(p, in.container, in.attempt)); err != nil {
+			r.o.Log.Error("clean up after a dead shim", "pod", p.id, "container", in.container, "err", err)
+		}
+		cancel()
+		if in.meta.ID == "" || in.state.Started == 0 {
+			continue // never ran; it is removed when it is started again
+		}
+		r.o.Log.Warn("shim died, its container was ended", "pod", p.id, "container", in.container)
+		end := in.state
+		end.Pid, end.Finished, end.ExitCode, end.Signal = 0, nowMilli(), 128+int32(unix.SIGKILL), int32(unix.SIGKILL)
+		if err := record.Write(filepath.Join(in.dir, record.StateFile), end); err != nil {
+			r.o.Log.Error("record exit", "pod", p.id, "container", in.container, "err", err)
+		}
+	}
+}
+
+func (r *Runtime) runcRoot() string { return filepath.Join(r.o.RunDir, "runc") }
+
+// scratchDir is where an instance's writable layer lies.
+func (r *Runtime) scratchDir(p *pod, container string, attempt int) string {
+	return filepath.Join(r.o.DataDir, "scratch", string(p.id), record.InstanceDir(container, attempt))
+}
+
+func logFile(podLogs, container string, attempt int) string {
+	return filepath.Join(podLogs, container, strconv.Itoa(attempt)+".log")
+}
+
+// trimLogs removes the logs of instances older than the one before attempt, as kubelet keeps two.
+func trimLogs(podLogs, container string, attempt int) error {
+	entries, err := os.ReadDir(filepath.Join(podLogs, container))
+	if err != nil {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		n, err := strconv.Atoi(strings.TrimSuffix(e.Name(), ".log"))
+		if err != nil || n >= attempt-1 {
+			continue
+		}
+		path := logFile(podLogs, container, n)
+		for _, old := range crilog.Rotated(path) {
+			errs = append(errs, os.Remove(old))
+		}
+		errs = append(errs, os.Remove(path))
+	}
+	return errors.Join(errs...)
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	return line
+}

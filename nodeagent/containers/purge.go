@@ -1,0 +1,97 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-dev/shoal/engine/control"
+)
+
+// Purge ends and removes all that this instance made on the machine: pods with their processes, namespaces,
+// cgroups, mounts and logs, containerd with its images, both directories' contents. It may be repeated. The
+// Runtime is of no use afterwards.
+func (r *Runtime) Purge(ctx context.Context) error {
+	ids, err := r.podIDs()
+	errs := []error{err}
+	for _, id := range ids {
+		errs = append(errs, r.RemoveSandbox(ctx, id))
+	}
+	if r.daemon == nil {
+		errs = append(errs, r.purgeExternal(ctx))
+	}
+	errs = append(errs, r.Shutdown(ctx))
+	if r.daemon != nil {
+		errs = append(errs, unmountBelow(filepath.Join(r.o.DataDir, "containerd")), os.RemoveAll(filepath.Join(r.o.DataDir, "containerd")))
+	}
+	errs = append(errs,
+		removeCgroup(r.o.CgroupRoot),
+		unmountBelow(r.o.RunDir),
+		os.RemoveAll(filepath.Join(r.o.DataDir, "scratch")),
+	)
+	for _, name := range []string{"pods", "exec", "runc", "containerd", "containerd.sock", "containerd.log", "agent.sock"} {
+		errs = append(errs, os.RemoveAll(filepath.Join(r.o.RunDir, name)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("purge: %w", err)
+	}
+	return nil
+}
+
+// purgeExternal takes our images out of a containerd that is somebody else's.
+func (r *Runtime) purgeExternal(ctx context.Context) error {
+	err := r.CollectGarbage(ctx, func(string) bool { return false })
+	return errors.Join(err, r.client.NamespaceService().Delete(ctx, r.o.namespace()))
+}
+
+// podIDs lists the pods that have a directory.
+func (r *Runtime) podIDs() ([]control.PodID, error) {
+	entries, err := os.ReadDir(filepath.Join(r.o.RunDir, "pods"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ids []control.PodID
+	for _, e := range entries {
+		if checkID(e.Name()) == nil {
+			ids = append(ids, control.PodID(e.Name()))
+		}
+	}
+	return ids, nil
+}
+
+// unmountBelow takes away every mount at or below dir, the last made first.
+func unmountBelow(dir string) error {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		fields := strings.Fields(lines[i])
+		if len(fields) < 5 {
+			continue
+		}
+		at := unescape(fields[4])
+		if at != dir && !strings.HasPrefix(at, dir+"/") {
+			continue
+		}
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", at, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unescape undoes mountinfo's octal escapes.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
