@@ -1,0 +1,31 @@
+// Package firewall puts a node's Services into the kernel: one nftables table, shoal-<instance>, written over
+// netlink as a whole or not at all. Nothing outside that table is changed, except by AllowForward.
+//
+// Lookups are maps, so a connection costs the same with one Service and with ten thousand:
+//
+//	service-ports      address . protocol . port          -> goto cnt-3      (3 is the number of endpoints)
+//	service-endpoints  address . protocol . port . index  -> address . port
+//
+// Chain cnt-3 draws an index below 3, looks the endpoint up and rewrites the destination. There is one such chain
+// for each number of endpoints, not for each Service: a change of a Service is a change of some elements. Node
+// ports have the same two maps without the address (node-ports, node-endpoints), asked only for addresses of the
+// node itself, 127.0.0.1 among them. Services with session affinity go to chains aff-<endpoints>-<seconds>: they
+// look a client up in the map affinity, which the packet path itself fills and the kernel expires; when that map
+// is full or the endpoint is gone, a client is sent to any endpoint, never dropped.
+//
+// A Service without endpoints is in none of the maps. What still bears an address of the service CIDR after the
+// maps were asked is refused at once, TCP with a reset, anything else by ICMP.
+//
+// Source addresses are kept, except where the answer would not come back this way: a pod that reaches itself
+// through its Service (set hairpin), 127.0.0.1 as a client of a node port, pods that leave the cluster, and clients
+// from outside whose endpoint is on another node.
+//
+// Apply compares with what is in the kernel. Reading tens of thousands of elements back takes long, so it is done
+// only when somebody changed the ruleset since our last transaction; the kernel's own generation number of the
+// ruleset says that exactly. Hence an untouched table costs one small question, and a changed one is always found,
+// also after `nft flush ruleset`. A first load of more than 65,536 elements goes in several transactions, endpoints
+// before the Services that point to them, so that the kernel is never held for long.
+//
+// UDP has no connections, but the kernel remembers flows; those that lead to an endpoint that is gone are deleted
+// by a scan. Flows of TCP are left alone: a pod that is being stopped finishes what it began.
+package firewall
