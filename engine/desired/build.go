@@ -162,12 +162,28 @@ func (b *builder) last(app string) ([]Item, error) {
 	return items, nil
 }
 
-// entries is what was assembled, as entries of a manifest.
+// entries is what was assembled, as entries of a manifest. Apps come in the order of their names, and so mostly do the
+// objects of one kind: sorting kind by kind finds them in order, which sorting all at once would not.
 func (b *builder) entries() []Entry {
-	entries := make([]Entry, len(b.parts))
-	for i, p := range b.parts {
-		entries[i] = Entry{Key: p.Key, Digest: p.Digest, App: p.app, Template: p.Template}
+	byKind := map[Key][]*part{}
+	for i := range b.parts {
+		p := &b.parts[i]
+		kind := p.Key
+		kind.Name = ""
+		byKind[kind] = append(byKind[kind], p)
 	}
-	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Or(a.Key.Compare(b.Key), cmp.Compare(a.App, b.App)) })
+	kinds := make([]Key, 0, len(byKind))
+	for k := range byKind {
+		kinds = append(kinds, k)
+	}
+	slices.SortFunc(kinds, Key.Compare)
+	entries := make([]Entry, 0, len(b.parts))
+	for _, k := range kinds {
+		parts := byKind[k]
+		slices.SortFunc(parts, func(p, q *part) int { return cmp.Or(cmp.Compare(p.Key.Name, q.Key.Name), cmp.Compare(p.app, q.app)) })
+		for _, p := range parts {
+			entries = append(entries, Entry{Key: p.Key, Digest: p.Digest, App: p.app, Template: p.Template})
+		}
+	}
 	return entries
 }

@@ -13,9 +13,14 @@ import (
 	"k8s.io/kubernetes/pkg/apis/core"
 	coredefaults "k8s.io/kubernetes/pkg/apis/core/v1"
 	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
+	"k8s.io/kubernetes/pkg/capabilities"
 
 	"github.com/shoal-dev/shoal/engine/zone"
 )
+
+// Whether a pod may be privileged is decided by Shoal's own rules of admission, with an id; Kubernetes keeps its
+// answer in a package variable that is set once, as an API server does with --allow-privileged.
+func init() { capabilities.Setup(true, 0) }
 
 // defaultSecret also folds stringData into data, as an API server does when it stores a Secret.
 func defaultSecret(s *corev1.Secret) {

@@ -33,7 +33,8 @@ func Decode(b []byte) (Object, []Fault) {
 		Kind       any `json:"kind"`
 	}
 	if err := utiljson.UnmarshalCaseSensitivePreserveInts(b, &head); err != nil {
-		return nil, []Fault{{"", "not a JSON object: " + strings.TrimPrefix(err.Error(), "json: ")}}
+		text, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "json: "), " into Go")
+		return nil, []Fault{{"", "not a JSON object: " + text}}
 	}
 	name, _ := head.Kind.(string)
 	version, _ := head.APIVersion.(string)
