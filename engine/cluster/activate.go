@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,7 +29,7 @@ func (t *tx) activate(a *Activate) error {
 	if a.D == active {
 		return nil
 	}
-	entries, err := t.manifest(a.D)
+	entries, err := t.manifest(a.Environment, a.D)
 	if err != nil {
 		return err
 	}
@@ -66,28 +65,24 @@ func checkActivate(a *Activate) error {
 }
 
 // manifest reads the entries of a render.
-func (t *tx) manifest(d desired.Digest) ([]desired.Entry, error) {
+func (t *tx) manifest(environment string, d desired.Digest) ([]desired.Entry, error) {
 	b, err := t.content.Get(d)
 	if err != nil {
 		return nil, stallError{fmt.Sprintf("content %s: %v", short(d), err)}
 	}
-	var entries []desired.Entry
-	if err := json.Unmarshal(b, &entries); err != nil {
+	set, err := desired.DecodeSet(b)
+	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", short(d), err)
 	}
-	for i := range entries {
-		e := &entries[i]
-		if i > 0 && entries[i-1].Key.Compare(e.Key) >= 0 {
-			return nil, fmt.Errorf("manifest %s: %s is not in order, or there twice", short(d), e.Key)
-		}
-		if e.Key.Kind == "" || e.Key.Name == "" || len(e.Key.Group)+len(e.Key.Kind)+len(e.Key.Namespace)+len(e.Key.Name) > maxText {
-			return nil, fmt.Errorf("manifest %s: %q is no key", short(d), clip(e.Key.String(), 256))
-		}
-		if len(e.Digest) != 64 || len(e.App) > 253 || len(e.Template) > 64 {
-			return nil, fmt.Errorf("manifest %s: the entry of %s is malformed", short(d), e.Key)
+	if set.Environment != environment {
+		return nil, fmt.Errorf("manifest %s is of environment %q, not of %s", short(d), clip(set.Environment, 64), environment)
+	}
+	for _, e := range set.Entries {
+		if len(e.Key.Group)+len(e.Key.Kind)+len(e.Key.Namespace)+len(e.Key.Name)+len(e.App) > maxText {
+			return nil, fmt.Errorf("manifest %s: the key %q is too long", short(d), clip(e.Key.String(), 256))
 		}
 	}
-	return entries, nil
+	return set.Entries, nil
 }
 
 // retire takes an environment away.

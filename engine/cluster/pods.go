@@ -5,7 +5,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,7 +21,6 @@ type podSeed struct {
 	owner       control.Owner
 	source      desired.Key
 	object      desired.Digest
-	template    *corev1.PodTemplateSpec
 	authored    desired.Digest // the template as its author wrote it
 	revision    string
 	labels      map[string]string // on top of the template's
@@ -33,13 +31,13 @@ type podSeed struct {
 // create makes a pod and looks for its node.
 func (t *tx) create(seed podSeed) *control.Pod {
 	t.spend(1)
-	spec := &seed.template.Spec
+	object := t.load(seed.object)
 	p := &control.Pod{
 		ID:          control.PodID(t.uid(seed.environment, desired.Key{Kind: "Pod", Namespace: seed.namespace, Name: seed.name})),
 		Environment: seed.environment, Namespace: seed.namespace, Name: seed.name,
 		Owner: seed.owner, Source: seed.source, Object: seed.object, Template: seed.authored, Revision: seed.revision,
-		Labels: merged(seed.template.Labels, seed.labels), Created: t.now,
-		Requests: place.RequestsOf(spec), HostPorts: hostPorts(spec), HostNet: spec.HostNetwork,
+		Labels: merged(object.template.Labels, seed.labels), Created: t.now,
+		Requests: object.requests, HostPorts: object.ports, HostNet: object.template.Spec.HostNetwork,
 		Images: seed.images, Index: seed.index,
 	}
 	if p.Owner.UID == "" {
@@ -60,23 +58,6 @@ func merged(a, b map[string]string) map[string]string {
 	}
 	maps.Copy(out, b)
 	return out
-}
-
-func hostPorts(spec *corev1.PodSpec) []string {
-	var ports []string
-	for i := range spec.Containers {
-		for _, p := range spec.Containers[i].Ports {
-			port := p.HostPort
-			if spec.HostNetwork {
-				port = p.ContainerPort
-			}
-			if port != 0 {
-				ports = append(ports, fmt.Sprintf("%s:%d", strings.ToLower(string(p.Protocol)), port))
-			}
-		}
-	}
-	slices.Sort(ports)
-	return slices.Compact(ports)
 }
 
 // imagesOf are the fixed digests of the images a template refers to.
@@ -188,17 +169,6 @@ func (t *tx) settlePending() {
 			t.s.pods.set(&t.s, &now)
 		}
 	}
-}
-
-func (t *tx) template(d desired.Digest) *corev1.PodTemplateSpec {
-	tpl, err := t.s.TemplateOf(d, t.content)
-	if why, ok := err.(stallError); ok {
-		panic(stall(why))
-	}
-	if err != nil {
-		panic(err)
-	}
-	return tpl
 }
 
 // stop tells a pod to stop; one that has no node is gone at once.

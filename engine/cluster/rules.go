@@ -48,7 +48,7 @@ func (t *tx) runPod(k desired.Key) {
 		tpl := t.template(o.Digest)
 		p := t.create(podSeed{
 			environment: o.Environment, namespace: k.Namespace, name: k.Name, owner: control.Owner{Key: k},
-			source: k, object: o.Digest, template: tpl, authored: o.Template, images: imagesOf(&tpl.Spec, env.Images),
+			source: k, object: o.Digest, authored: o.Template, images: imagesOf(&tpl.Spec, env.Images),
 		})
 		t.offer(p)
 	}
@@ -178,7 +178,7 @@ func selectorOf(s *metav1.LabelSelector) labels.Selector {
 func (t *tx) replica(rs *control.ReplicaSet) podSeed {
 	seed := podSeed{
 		environment: rs.Environment, namespace: rs.Key.Namespace, name: t.childName(rs.Key.Namespace, rs.Key.Name, rs.UID),
-		owner: control.Owner{Key: rs.Key, UID: rs.UID}, source: rs.Key, object: rs.Object, template: t.template(rs.Object),
+		owner: control.Owner{Key: rs.Key, UID: rs.UID}, source: rs.Key, object: rs.Object,
 		authored: rs.Template, revision: rs.Hash, images: rs.Images,
 	}
 	if rs.Owner.UID != "" {

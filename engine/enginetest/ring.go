@@ -101,9 +101,14 @@ func (r *Ring) Activation(environment, text string) cluster.Input {
 	if env, ok := r.State.Environments().Get(environment); ok {
 		previous = env.D
 	}
+	d, err := r.Content.Manifest(environment, text)
+	if err != nil {
+		r.T.Helper()
+		r.T.Fatal(err)
+	}
 	return cluster.Input{Activate: &cluster.Activate{
 		Environment: environment, Namespace: environment, Ref: "refs/heads/main", Previous: previous,
-		Commit: source.ID(fmt.Sprintf("%040x", r.commits)), D: r.Content.Manifest(environment, text),
+		Commit: source.ID(fmt.Sprintf("%040x", r.commits)), D: d,
 	}}
 }
 

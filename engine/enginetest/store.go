@@ -3,16 +3,14 @@
 package enginetest
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/render"
 )
 
 // Store is a content store in memory.
@@ -34,58 +32,32 @@ func (s Store) Put(b []byte) desired.Digest {
 	return d
 }
 
-// Manifest stores the objects of a YAML text (documents parted by "---") and their manifest, and returns its
-// digest. Objects without a namespace get the one given; kinds are not defaulted.
-func (s Store) Manifest(namespace, text string) desired.Digest {
-	var entries []desired.Entry
+// Manifest stores the objects of a YAML text (documents parted by "---"), each an app of its own, and their
+// manifest, and returns its digest. They are defaulted and checked as an environment's objects are.
+func (s Store) Manifest(environment, text string) (desired.Digest, error) {
+	env := render.Environment{Name: environment, Namespace: environment}
+	var apps []desired.App
 	for doc := range strings.SplitSeq(text, "\n---\n") {
 		if strings.TrimSpace(doc) == "" {
 			continue
 		}
-		var o map[string]any
-		if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
-			panic(fmt.Errorf("%w in:\n%s", err, doc))
+		b, err := yaml.YAMLToJSON([]byte(doc))
+		if err != nil {
+			return "", fmt.Errorf("%w in:\n%s", err, doc)
 		}
-		entries = append(entries, s.entry(namespace, o))
-	}
-	slices.SortFunc(entries, func(a, b desired.Entry) int { return a.Key.Compare(b.Key) })
-	return s.Entries(entries)
-}
-
-// Entries stores a manifest of sorted entries.
-func (s Store) Entries(entries []desired.Entry) desired.Digest { return s.Put(canonical(entries)) }
-
-func (s Store) entry(namespace string, o map[string]any) desired.Entry {
-	meta := o["metadata"].(map[string]any)
-	if _, ok := meta["namespace"]; !ok {
-		meta["namespace"] = namespace
-	}
-	group, _, found := strings.Cut(o["apiVersion"].(string), "/")
-	if !found {
-		group = ""
-	}
-	e := desired.Entry{App: meta["name"].(string), Key: desired.Key{
-		Group: group, Kind: o["kind"].(string), Namespace: meta["namespace"].(string), Name: meta["name"].(string),
-	}}
-	if spec, ok := o["spec"].(map[string]any); ok {
-		if job, ok := spec["jobTemplate"].(map[string]any); ok {
-			spec = job["spec"].(map[string]any)
+		name := fmt.Sprintf("app%d", len(apps))
+		app, blobs := desired.Compile(env, render.App{Name: name, Objects: []render.Object{{JSON: b, File: name}}})
+		for _, b := range blobs {
+			s[b.Digest] = b.Bytes
 		}
-		if template, ok := spec["template"]; ok {
-			e.Template = desired.DigestOf(canonical(template))
-		}
+		apps = append(apps, app)
 	}
-	e.Digest = s.Put(canonical(o))
-	return e
-}
-
-// canonical is JSON with sorted keys, without white space.
-func canonical(v any) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		panic(err)
+	built, err := desired.Build(env, apps, nil, s)
+	if err != nil {
+		return "", err
 	}
-	return bytes.TrimSpace(b.Bytes())
+	if len(built.Problems) > 0 {
+		return "", built.Problems
+	}
+	return s.Put(built.Manifest), nil
 }
