@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +65,8 @@ type Agent struct {
 	starts  chan struct{} // a token for each pod being brought up
 	reports *reporter
 	journal *Journal
-	have    plan.Have // as last listed, with links
+	linked  map[control.PodID]bool      // its link was whole when last looked at
+	shows   map[control.PodID]*plan.Pod // what its volumes show
 	last    atomic.Pointer[Snapshot]
 	shown   atomic.Pointer[wire.Tables]
 	kick    chan struct{}
@@ -84,7 +86,8 @@ func New(opt Options, journal *Journal) *Agent {
 	opt = opt.WithDefaults()
 	a := &Agent{
 		opt: opt, wants: plan.NewWants(), journal: journal,
-		busy: map[control.PodID]bool{}, gone: map[control.PodID]bool{}, retry: map[control.PodID]*trouble{},
+		busy: map[control.PodID]bool{}, gone: map[control.PodID]bool{},
+		linked: map[control.PodID]bool{}, shows: map[control.PodID]*plan.Pod{}, retry: map[control.PodID]*trouble{},
 		done: make(chan result, 64), starts: make(chan struct{}, opt.Starts), kick: make(chan struct{}, 1),
 	}
 	a.reports = newReporter(opt.Ledger, opt.Log)
@@ -174,19 +177,14 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	if err != nil {
 		return 0, errors.Join(wireErr, err)
 	}
-	linked, err := a.opt.Links.Linked(ctx)
-	if err != nil {
+	if err := a.links(ctx, have, full); err != nil {
 		return 0, errors.Join(wireErr, err)
 	}
-	for id, seen := range have {
-		seen.Linked = linked[id]
-	}
-	a.have = have
 	a.opt.Probes.Set(a.probeTargets(have))
 
 	now := time.Now().UnixMilli()
 	health := a.opt.Probes.Health()
-	steps, wake := plan.Steps(a.wants.Want, have, plan.Facts{Health: health, Images: a.images(), Busy: a.held(now), Now: now})
+	steps, wake := plan.Steps(a.wants.Want, have, plan.Facts{Health: health, Images: a.images(), Busy: a.held(now), Stale: a.stale(), Now: now})
 	for len(steps) > 0 {
 		n := slices.IndexFunc(steps, func(s plan.Action) bool { return s.Pod != steps[0].Pod })
 		if n < 0 {
@@ -228,8 +226,7 @@ func (a *Agent) wire(ctx context.Context, changed, full bool) error {
 		if len(drift) == 0 {
 			return nil
 		}
-		a.opt.Log.WarnContext(ctx, "network rules were changed by someone else, repairing", "drift", drift)
-		a.journal.Add(Event{Object: "Node", Reason: "Drift", Message: drift[0]})
+		a.drifted(ctx, "Node", drift)
 		a.wired = false
 	}
 	if !changed && a.wired {
@@ -244,6 +241,61 @@ func (a *Agent) wire(ctx context.Context, changed, full bool) error {
 	tables := a.tables
 	a.shown.Store(&tables)
 	return nil
+}
+
+// links fills in which pods' links are whole. A full look asks the kernel; between those what was made is
+// believed, for the kernel tells of what others take away.
+func (a *Agent) links(ctx context.Context, have plan.Have, full bool) error {
+	if full {
+		drift, err := a.opt.Links.CheckNode(ctx)
+		if err != nil {
+			return err
+		}
+		if len(drift) > 0 {
+			a.drifted(ctx, "Node", drift)
+			if err := a.opt.Links.EnsureNode(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	for id, seen := range have {
+		p := a.wants.Want[id]
+		if full && p != nil && seen.Namespaces && !p.Spec.HostNetwork && !a.busy[id] && p.Deleting == 0 {
+			drift, err := a.opt.Links.Check(ctx, p, a.opt.Containers.Netns(id))
+			if err != nil {
+				return err
+			}
+			if len(drift) > 0 && a.linked[id] {
+				a.drifted(ctx, "Pod "+p.Namespace+"/"+p.Name, drift)
+			}
+			a.linked[id] = len(drift) == 0
+		}
+		seen.Linked = a.linked[id]
+	}
+	for id := range a.linked {
+		if a.wants.Want[id] == nil {
+			delete(a.linked, id)
+			delete(a.shows, id)
+		}
+	}
+	return nil
+}
+
+// drifted says what somebody else changed and is being put back.
+func (a *Agent) drifted(ctx context.Context, object string, drift []string) {
+	a.opt.Log.WarnContext(ctx, "changed by someone else, repairing", "object", object, "drift", drift)
+	a.journal.Add(Event{Object: object, Reason: "Drift", Message: strings.Join(drift, "; ")})
+}
+
+// stale are the pods with volumes that were not brought to the newest want.
+func (a *Agent) stale() map[control.PodID]bool {
+	out := map[control.PodID]bool{}
+	for id, p := range a.wants.Want {
+		if len(p.Spec.Volumes) > 0 && a.shows[id] != p {
+			out[id] = true
+		}
+	}
+	return out
 }
 
 // images says which images that are wanted here are on the node.

@@ -30,6 +30,7 @@ type Ledger interface {
 type Containers interface {
 	List(ctx context.Context) (plan.Have, error)
 	Events() <-chan struct{} // something exited, or the runtime came back
+	Netns(id control.PodID) string
 	CreateSandbox(ctx context.Context, p *plan.Pod) (netns string, err error)
 	RemoveSandbox(ctx context.Context, id control.PodID) error
 	Present(ref, digest string) bool
@@ -52,12 +53,15 @@ type ExecOptions struct {
 // Size is a terminal's, in characters.
 type Size struct{ Width, Height uint16 }
 
-// Links is what the agent needs of the pods' network interfaces.
+// Links is what the agent needs of the pods' network interfaces, and of the node's own among them.
 type Links interface {
-	Ensure(ctx context.Context, id control.PodID, netns string, p *plan.Pod) error
-	Linked(ctx context.Context) (map[control.PodID]bool, error) // whole: link, address and route
+	Ensure(ctx context.Context, p *plan.Pod, netns string) error
+	// Check returns what is missing or changed of a pod's link, address and routes.
+	Check(ctx context.Context, p *plan.Pod, netns string) (drift []string, err error)
 	Remove(ctx context.Context, id control.PodID) error
-	Events() <-chan struct{}
+	EnsureNode(ctx context.Context) error
+	CheckNode(ctx context.Context) (drift []string, err error)
+	Events() <-chan struct{} // others took something away
 }
 
 // Firewall is what the agent needs of the packet filter.

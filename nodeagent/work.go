@@ -16,6 +16,8 @@ import (
 type result struct {
 	pod     control.PodID
 	removed *plan.Pod // everything of it was taken down
+	linked  bool      // its link was made or mended
+	shown   *plan.Pod // its volumes are as this has them
 	failed  plan.Action
 	err     error
 }
@@ -35,6 +37,14 @@ func (a *Agent) start(ctx context.Context, p *plan.Pod, steps []plan.Action) {
 	go func() {
 		r := result{pod: p.ID}
 		r.failed, r.err = a.carryOut(ctx, p, steps)
+		if r.err == nil {
+			for _, s := range steps {
+				r.linked = r.linked || s.Op == plan.Sandbox || s.Op == plan.Relink
+				if s.Op == plan.Sandbox || s.Op == plan.Refresh {
+					r.shown = p
+				}
+			}
+		}
 		if last := steps[len(steps)-1]; r.err == nil && last.Op == plan.Teardown {
 			r.removed = p
 		}
@@ -48,6 +58,12 @@ func (a *Agent) finish(ctx context.Context, r result) {
 	switch {
 	case r.err == nil:
 		delete(a.retry, r.pod)
+		if r.linked {
+			a.linked[r.pod] = true
+		}
+		if r.shown != nil {
+			a.shows[r.pod] = r.shown
+		}
 		if r.removed != nil {
 			a.gone[r.pod] = true
 			a.reports.removed(r.removed)
@@ -83,6 +99,8 @@ func (a *Agent) fail(ctx context.Context, r result) {
 		if _, ok := errors.AsType[configError](r.err); ok {
 			t.what.Reason = "CreateContainerConfigError"
 		}
+	case plan.Refresh:
+		t.what.Reason = "FailedMount"
 	case plan.Stop, plan.Remove, plan.Teardown:
 		t.what.Reason = "FailedKillPod"
 	}
@@ -190,6 +208,8 @@ func (a *Agent) do(ctx context.Context, p *plan.Pod, s plan.Action) error {
 		return a.sandbox(ctx, p)
 	case plan.Relink:
 		return a.link(ctx, p)
+	case plan.Refresh:
+		return a.opt.Volumes.Prepare(ctx, p)
 	case plan.Start:
 		return a.launch(ctx, p, s)
 	case plan.Stop:
@@ -223,7 +243,7 @@ func (a *Agent) link(ctx context.Context, p *plan.Pod) error {
 	if p.Spec.HostNetwork {
 		return nil
 	}
-	if err := a.opt.Links.Ensure(ctx, p.ID, netns, p); err != nil {
+	if err := a.opt.Links.Ensure(ctx, p, netns); err != nil {
 		return fmt.Errorf("network link: %w", err)
 	}
 	return nil

@@ -14,7 +14,7 @@ func (s *State) ServiceOf(d desired.Digest, content desired.Content) (*corev1.Se
 	if err != nil {
 		return nil, err
 	}
-	if svc, ok := o.(*corev1.Service); ok {
+	if svc, ok := o.object.(*corev1.Service); ok {
 		return svc, nil
 	}
 	return nil, fmt.Errorf("object %s is no Service", short(d))

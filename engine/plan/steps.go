@@ -21,6 +21,7 @@ const (
 	Pull     Op = "pull"     // an image
 	Sandbox  Op = "sandbox"  // namespaces, link and volumes of a pod
 	Relink   Op = "relink"   // a link, address or route that went missing
+	Refresh  Op = "refresh"  // volumes of a running pod, in place
 	Start    Op = "start"    // one instance of a container
 )
 
@@ -61,6 +62,7 @@ type Facts struct {
 	Health map[string]Health      // by container instance ID
 	Images map[string]bool        // image reference with its fixed digest -> present on the node
 	Busy   map[control.PodID]bool // pods something is being done to: left alone
+	Stale  map[control.PodID]bool // pods whose volumes may not be as the newest want has them
 	Now    int64                  // ms since 1970
 }
 
@@ -209,6 +211,9 @@ func (p *podPlan) enter() {
 		p.add(Action{Op: Sandbox, Why: cmp.Or(p.pod.Reason, "placed here")})
 	case !p.seen.Linked && !p.pod.Spec.HostNetwork:
 		p.add(Action{Op: Relink, Why: "its link, address or route is missing"})
+	}
+	if p.seen.Namespaces && p.facts.Stale[p.pod.ID] {
+		p.add(Action{Op: Refresh, Why: "what its volumes show may have changed"})
 	}
 	for i := range p.pod.Spec.InitContainers {
 		c := &p.pod.Spec.InitContainers[i]
