@@ -22,7 +22,8 @@ type Built struct {
 // Secret that is not there, no object and no node port exists twice.
 //
 // An app with a problem is held back at its objects of previous, and with it every changed app that refers to it;
-// also, an app stays as it was while a held one needs what it would take away. The others go on. If the environment
+// also, an app stays as it was while a held one needs what it would take away. Apps that this commit removes stay while
+// an app that is new in it has a problem: it may be the same one, renamed. The others go on. If the environment
 // is atomic, any problem holds back everything. All problems are told at once.
 //
 // previous is the set that is active, nil if there is none; content must have its objects, of which only those of
@@ -53,7 +54,7 @@ func Build(env render.Environment, apps []App, previous *Set, content Content) (
 		if err := b.assemble(); err != nil {
 			return Built{}, fmt.Errorf("build %s: %w", env.Name, err)
 		}
-		changed = b.check()
+		changed = b.check() || b.renamed()
 	}
 
 	out := Built{Problems: b.problems.Sorted(), Held: sortedKeys(b.held)}
@@ -136,6 +137,25 @@ func (b *builder) assemble() error {
 		}
 	}
 	return nil
+}
+
+// renamed holds apps that vanish while a new app has a problem, and reports whether there were any.
+func (b *builder) renamed() bool {
+	before := map[string]bool{}
+	for _, e := range b.previous {
+		before[e.App] = true
+	}
+	isNew := func(app string) bool { return b.apps[app] != nil && !before[app] }
+	if !slices.ContainsFunc(sortedKeys(b.held), isNew) {
+		return false
+	}
+	more := false
+	for app := range before {
+		if b.apps[app] == nil && !b.held[app] {
+			b.held[app], more = true, true
+		}
+	}
+	return more
 }
 
 // last reads the objects an app has in previous.

@@ -17,6 +17,15 @@ const (
 // further tells what Kubernetes finds out only after validation, in an allocator or an admission plugin, and what of
 // a whole object does not work yet.
 func further(obj kube.Object, tell func(path, text string)) {
+	if spec, path := podSpecOf(obj); spec != nil && !spec.HostNetwork {
+		eachContainer(spec, func(c *corev1.Container, at string) {
+			for i, p := range c.Ports {
+				if p.HostPort != 0 {
+					tell(fmt.Sprintf("%s.%s.ports[%d].hostPort", path, at, i), "not supported yet without hostNetwork; a Service of type NodePort is")
+				}
+			}
+		})
+	}
 	switch o := obj.(type) {
 	case *corev1.Service:
 		for i, p := range o.Spec.Ports {

@@ -53,32 +53,28 @@ func settle(env render.Environment, obj kube.Object, key *Key, tell func(path, t
 		home = env.Name
 	}
 	to := func(from, path string) string {
-		switch ns, listed := env.Namespaces[from]; {
-		case listed:
-			return ns
-		case from != home:
-			tell(path, fmt.Sprintf("%s: %q is not a namespace of environment %s; expected %s", RuleNamespace, from, env.Name, oneOfNames(env.Namespaces, home)))
+		ns, listed := env.Namespaces[from]
+		if !listed {
+			ns = from
 		}
-		return from
+		switch {
+		case slices.Contains(reservedNamespaces, ns):
+			tell(path, fmt.Sprintf("%s: namespace %s is reserved", RuleReserved, ns))
+		case !listed && ns != home:
+			tell(path, fmt.Sprintf("%s: %q is not a namespace of environment %s; expected %s", RuleNamespace, ns, env.Name, oneOfNames(env.Namespaces, home)))
+		}
+		return ns
 	}
 	if namespaced, _ := kube.Namespaced(key.Kind); namespaced {
-		ns := obj.GetNamespace()
-		if ns == "" {
-			ns = home
-		} else {
-			ns = to(ns, "metadata.namespace")
+		ns := home
+		if named := obj.GetNamespace(); named != "" {
+			ns = to(named, "metadata.namespace")
 		}
 		obj.SetNamespace(ns)
 		key.Namespace = ns
-		if slices.Contains(reservedNamespaces, ns) {
-			tell("metadata.namespace", fmt.Sprintf("%s: namespace %s is reserved", RuleReserved, ns))
-		}
 	} else if key.Kind == "Namespace" && key.Name != "" {
 		key.Name = to(key.Name, "metadata.name")
 		obj.SetName(key.Name)
-		if slices.Contains(reservedNamespaces, key.Name) {
-			tell("metadata.name", fmt.Sprintf("%s: namespace %s is reserved", RuleReserved, key.Name))
-		}
 	}
 	for _, r := range reservedNames {
 		if r.Kind == key.Kind && r.Name == key.Name && (r.Namespace == "" || r.Namespace == key.Namespace) {

@@ -3,6 +3,7 @@ package desired
 import (
 	"fmt"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-dev/shoal/engine/kube"
@@ -60,4 +61,17 @@ func Pod(t *corev1.PodTemplateSpec) *corev1.Pod {
 	p.Spec = t.Spec
 	kube.Default(p)
 	return p
+}
+
+// Job returns the Job that one run of a CronJob makes, with the defaults that Kubernetes gives to Jobs only and not to
+// a CronJob's template. It shares nothing with c. Owner and annotations of the run are the caller's to set.
+func Job(c *batchv1.CronJob, name string) *batchv1.Job {
+	t := c.Spec.JobTemplate.DeepCopy()
+	j := &batchv1.Job{}
+	j.APIVersion, j.Kind = "batch/v1", "Job"
+	j.Name, j.Namespace = name, c.Namespace
+	j.Labels, j.Annotations = t.Labels, t.Annotations
+	j.Spec = t.Spec
+	kube.Default(j)
+	return j
 }

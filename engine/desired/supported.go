@@ -103,7 +103,7 @@ var seccomp = fields{"type": only("RuntimeDefault", "Unconfined")}
 
 var container = fields{
 	"name": yes, "image": yes, "command": yes, "args": yes, "workingDir": yes, "imagePullPolicy": yes,
-	"ports": in(fields{"name": yes, "containerPort": yes, "protocol": yes, "hostPort": only(0)}),
+	"ports": in(fields{"name": yes, "containerPort": yes, "protocol": yes, "hostPort": yes}),
 	"env": in(fields{"name": yes, "value": yes, "valueFrom": in(fields{
 		"configMapKeyRef": yes, "secretKeyRef": yes, "fieldRef": yes, "resourceFieldRef": yes,
 	})}),
