@@ -1,0 +1,153 @@
+package bare
+
+import (
+	"bufio"
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	githash "github.com/go-git/go-git/v5/plumbing/hash"
+)
+
+// writeIndex writes the version 2 index of a pack whose checksum is sum. It sorts entries by id.
+func writeIndex(w io.Writer, entries []entry, sum Hash) error {
+	slices.SortFunc(entries, func(a, b entry) int { return bytes.Compare(a.id[:], b.id[:]) })
+	h := githash.New(crypto.SHA1)
+	b := bufio.NewWriterSize(io.MultiWriter(w, h), 64<<10)
+	put := func(n uint32) { _ = binary.Write(b, binary.BigEndian, n) } // errors stick to b
+	b.WriteString("\xfftOc\x00\x00\x00\x02")
+	var fan [256]uint32
+	for i := range entries {
+		fan[entries[i].id[0]]++
+	}
+	total := uint32(0)
+	for _, n := range fan {
+		total += n
+		put(total)
+	}
+	for i := range entries {
+		b.Write(entries[i].id[:])
+	}
+	for i := range entries {
+		put(entries[i].crc)
+	}
+	var far []int64
+	for i := range entries {
+		if off := entries[i].off; off < 1<<31 {
+			put(uint32(off))
+		} else {
+			put(uint32(len(far)) | 1<<31)
+			far = append(far, off)
+		}
+	}
+	for _, off := range far {
+		_ = binary.Write(b, binary.BigEndian, off)
+	}
+	b.Write(sum[:])
+	if err := b.Flush(); err != nil {
+		return err
+	}
+	_, err := w.Write(h.Sum(nil))
+	return err
+}
+
+// index finds objects in a pack. It is read from disk as needed: the kernel's page cache holds it better than
+// the agent's heap would.
+type index struct {
+	r     io.ReaderAt
+	count int
+	fan   [256]uint32
+	pack  Hash // the checksum of the pack it belongs to
+}
+
+const idxHead = 8 + 256*4
+
+// openIndex reads the head and the foot of an index of size bytes and checks that they fit each other.
+func openIndex(r io.ReaderAt, size int64) (*index, error) {
+	head := make([]byte, idxHead)
+	if _, err := r.ReadAt(head, 0); err != nil {
+		return nil, errors.New("index: cut short")
+	}
+	if string(head[:8]) != "\xfftOc\x00\x00\x00\x02" {
+		return nil, errors.New("index: not of version 2")
+	}
+	x := &index{r: r}
+	for i := range x.fan {
+		x.fan[i] = binary.BigEndian.Uint32(head[8+4*i:])
+		if i > 0 && x.fan[i] < x.fan[i-1] {
+			return nil, errors.New("index: fan-out falls")
+		}
+	}
+	x.count = int(x.fan[255])
+	if least := idxHead + int64(x.count)*28 + 40; size < least || (size-least)%8 != 0 {
+		return nil, fmt.Errorf("index: %d bytes cannot list %d objects", size, x.count)
+	}
+	if _, err := r.ReadAt(x.pack[:], size-40); err != nil {
+		return nil, errors.New("index: cut short")
+	}
+	return x, nil
+}
+
+// find returns the offset of an object in the pack, or -1.
+func (x *index) find(h Hash) (int64, error) {
+	lo, hi := uint32(0), x.fan[h[0]]
+	if h[0] > 0 {
+		lo = x.fan[h[0]-1]
+	}
+	var buf [64 * 20]byte
+	for hi-lo > 64 { // the last 64 ids are read at once
+		mid := lo + (hi-lo)/2
+		var id Hash
+		if err := x.read(id[:], idxHead+int64(mid)*20); err != nil {
+			return -1, err
+		}
+		if bytes.Compare(id[:], h[:]) <= 0 {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	b := buf[:(hi-lo)*20]
+	if err := x.read(b, idxHead+int64(lo)*20); err != nil {
+		return -1, err
+	}
+	for i := 0; i < len(b); i += 20 {
+		if Hash(b[i:i+20]) == h {
+			return x.offset(int(lo) + i/20)
+		}
+	}
+	return -1, nil
+}
+
+// offset is where the nth object of the index stands in the pack.
+func (x *index) offset(n int) (int64, error) {
+	var b [8]byte
+	offsets := idxHead + int64(x.count)*24
+	if err := x.read(b[:4], offsets+int64(n)*4); err != nil {
+		return -1, err
+	}
+	off := binary.BigEndian.Uint32(b[:4])
+	if off < 1<<31 {
+		return int64(off), nil
+	}
+	if err := x.read(b[:], offsets+int64(x.count)*4+int64(off&^(1<<31))*8); err != nil {
+		return -1, err
+	}
+	return int64(binary.BigEndian.Uint64(b[:])), nil
+}
+
+// id is the nth id of the index.
+func (x *index) id(n int) (h Hash, err error) {
+	return h, x.read(h[:], idxHead+int64(n)*20)
+}
+
+func (x *index) read(b []byte, at int64) error {
+	if _, err := x.r.ReadAt(b, at); err != nil {
+		return fmt.Errorf("index: %w: %w", ErrCorrupt, err)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package gitsync
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
+)
+
+// sshRemote runs git-upload-pack on a host. A conversation is one connection.
+type sshRemote struct {
+	url    *url.URL
+	auth   Auth
+	client *ssh.Client
+	in     io.WriteCloser
+	out    io.Reader
+	stderr tail
+	caps   map[string]bool
+	stop   func() bool
+}
+
+func (s *sshRemote) Advertised(ctx context.Context) (*advert, error) {
+	if err := s.dial(ctx); err != nil {
+		return nil, err
+	}
+	session, err := s.client.NewSession()
+	if err != nil {
+		return nil, fmt.Errorf("ssh: %w", err)
+	}
+	session.Stderr = &s.stderr
+	if s.in, err = session.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if s.out, err = session.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	// The path is the operator's; quoted for the host's shell as git quotes it.
+	path := "'" + strings.NewReplacer("'", `'\''`, "!", `'\!'`).Replace(s.url.Path) + "'"
+	if err := session.Start("git-upload-pack " + path); err != nil {
+		return nil, fmt.Errorf("ssh: %w", err)
+	}
+	a, err := readAdvert(s.out, false)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	s.caps = a.caps
+	return a, nil
+}
+
+// dial connects and shakes hands. The connection ends with ctx.
+func (s *sshRemote) dial(ctx context.Context) error {
+	config, err := s.auth.sshConfig(s.url.User.Username())
+	if err != nil {
+		return err
+	}
+	port := orDefault(s.url.Port(), "22")
+	address := net.JoinHostPort(s.url.Hostname(), port)
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	s.stop = context.AfterFunc(ctx, func() { conn.Close() })
+	if check, err := knownhosts.New(s.auth.KnownHosts...); err == nil {
+		config.HostKeyAlgorithms = s.auth.knownAlgorithms(check, address, conn.RemoteAddr())
+	}
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	c, channels, requests, err := ssh.NewClientConn(conn, address, config)
+	if err != nil {
+		s.stop()
+		conn.Close()
+		var key *HostKeyError
+		if errors.As(err, &key) {
+			return key
+		}
+		return fmt.Errorf("ssh: %w", err)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	s.client = ssh.NewClient(c, channels, requests)
+	return nil
+}
+
+func (s *sshRemote) Fetch(ctx context.Context, ask bare.Ask) (*delivery, error) {
+	if _, err := io.WriteString(s.in, encodeAsk(ask, s.caps)); err != nil {
+		return nil, s.explain(err)
+	}
+	d, err := readDelivery(s.out, ask, s.caps)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	d.close = func() {}
+	return d, nil
+}
+
+func (s *sshRemote) Close() {
+	if s.client != nil {
+		if s.in != nil {
+			_, _ = io.WriteString(s.in, "0000") // nothing wanted, in case nothing was asked
+			s.in.Close()
+		}
+		s.client.Close()
+		s.stop()
+	}
+}
+
+// explain adds what the host wrote to its error channel.
+func (s *sshRemote) explain(err error) error {
+	if text := strings.TrimSpace(s.stderr.String()); text != "" {
+		return fmt.Errorf("%w; the host says: %.300q", err, text)
+	}
+	return err
+}
+
+// tail keeps the first KiB of what is written.
+type tail struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if room := 1024 - t.b.Len(); room > 0 {
+		t.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
