@@ -34,7 +34,7 @@ func (s *State) Encode(w io.Writer) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	line := json.NewEncoder(out)
 	line.SetEscapeHTML(false)
-	if err := line.Encode(snapshotHead{snapshotFormat, s.index, s.time, s.Hash()}); err != nil {
+	if err := line.Encode(snapshotHead{snapshotFormat, s.index, s.time, fmt.Sprintf("%x", s.Hash())}); err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
 	for _, table := range s.tables() {
@@ -50,6 +50,15 @@ func (s *State) Encode(w io.Writer) error {
 		return fmt.Errorf("encode state: %w", err)
 	}
 	return nil
+}
+
+// DecodeState reads the State that Encode wrote.
+func DecodeState(r io.Reader) (*State, error) {
+	s := NewState()
+	if err := s.Decode(r); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Decode replaces s by the State that Encode wrote. It is an error, and s stays as it is, if the bytes are not
@@ -96,7 +105,7 @@ func (s *State) Decode(r io.Reader) error {
 			return fmt.Errorf("decode state: %w", err)
 		}
 	}
-	if got := now.Hash(); got != head.Hash {
+	if got := fmt.Sprintf("%x", now.Hash()); got != head.Hash {
 		return fmt.Errorf("decode state: the records have hash %s, the head says %s", got, head.Hash)
 	}
 	*s = *now

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"iter"
 	"net/netip"
 	"strings"
@@ -116,16 +115,15 @@ func (s *State) Wake() int64 {
 	return 0
 }
 
-// Hash is equal for equal States, however they came about: 64 hex digits.
-func (s *State) Hash() string {
+// Hash is equal for equal States, however they came about. It is cheap: Step keeps the sum of the records.
+func (s *State) Hash() [sha256.Size]byte {
 	var b [48]byte
 	for i, w := range s.sum {
 		binary.LittleEndian.PutUint64(b[8*i:], w)
 	}
 	binary.LittleEndian.PutUint64(b[32:], s.index)
 	binary.LittleEndian.PutUint64(b[40:], uint64(s.time))
-	h := sha256.Sum256(b[:])
-	return hex.EncodeToString(h[:])
+	return sha256.Sum256(b[:])
 }
 
 // Blobs lists every digest the State refers to, sorted: a snapshot is complete with their bytes.

@@ -31,6 +31,19 @@ func (s *State) PodObject(p *control.Pod, content desired.Content) (*corev1.Pod,
 	return pod, nil
 }
 
+// TemplateOf returns the pod template inside the object at d: that of a workload, or a bare Pod as one. It is shared
+// and must not be changed.
+func (s *State) TemplateOf(d desired.Digest, content desired.Content) (*corev1.PodTemplateSpec, error) {
+	o, err := s.load(d, content)
+	if err != nil {
+		return nil, err
+	}
+	if o.template == nil {
+		return nil, fmt.Errorf("object %s has no pod template", short(d))
+	}
+	return o.template, nil
+}
+
 // indexed tells the pod of an Indexed Job its number, as Kubernetes does: by annotation, by environment variable,
 // and by host name unless the template has one.
 func indexed(pod *corev1.Pod, p *control.Pod) {
