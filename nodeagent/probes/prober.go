@@ -129,6 +129,7 @@ type loop struct {
 	running    int // network attempts
 	execs      int
 	waiting    []*probe // due, and too many are under way
+	changed    bool     // results are to be published
 	done       chan outcome
 }
 
@@ -151,6 +152,7 @@ func (p *Prober) Run(ctx context.Context) error {
 	l.set(ctx)
 	for {
 		l.start()
+		l.publish()
 		pause := time.Hour
 		if len(l.due) > 0 {
 			pause = time.Until(l.due[0].next)
@@ -163,7 +165,20 @@ func (p *Prober) Run(ctx context.Context) error {
 			l.set(ctx)
 		case o := <-l.done:
 			l.finish(o)
+			l.drain()
 		case <-timer.C:
+		}
+	}
+}
+
+// drain takes the outcomes that wait already, so that many at once are published once.
+func (l *loop) drain() {
+	for range 1024 {
+		select {
+		case o := <-l.done:
+			l.finish(o)
+		default:
+			return
 		}
 	}
 }
@@ -184,24 +199,20 @@ func (l *loop) set(ctx context.Context) {
 	l.mu.Lock()
 	wanted := l.wanted
 	l.mu.Unlock()
-	changed := false
 	for key, c := range l.containers {
 		if t, ok := wanted[key]; !ok || t.ID != c.target.ID {
 			l.forget(key, c)
-			changed = true
+			l.changed = true
 		}
 	}
 	for key, t := range wanted {
 		c, ok := l.containers[key]
 		if !ok {
 			l.containers[key] = l.meet(ctx, key, t)
-			changed = true
+			l.changed = true
 			continue
 		}
 		c.target.IP, c.target.Stopping = t.IP, t.Stopping
-	}
-	if changed {
-		l.publish()
 	}
 }
 
@@ -297,13 +308,15 @@ func (l *loop) finish(o outcome) {
 			}
 		}
 	}
-	if c.result != before {
-		l.publish()
-	}
+	l.changed = l.changed || c.result != before
 }
 
-// publish makes the present results visible.
+// publish makes the present results visible if they changed.
 func (l *loop) publish() {
+	if !l.changed {
+		return
+	}
+	l.changed = false
 	all := make(map[Key]Result, len(l.containers))
 	for key, c := range l.containers {
 		all[key] = c.result

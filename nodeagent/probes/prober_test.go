@@ -31,6 +31,7 @@ func spec(t testing.TB, text string) *corev1.Container {
 func story(t *testing.T, container string, length time.Duration, healthy func(command string, at time.Duration) bool, change ...func(p *Prober, at time.Duration, target Target)) string {
 	t.Helper()
 	var b strings.Builder
+	var told []string // what was last said at each moment
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var mu sync.Mutex
@@ -56,7 +57,8 @@ func story(t *testing.T, container string, length time.Duration, healthy func(co
 		go func() { ended <- p.Run(ctx) }()
 		target := Target{ID: "i1", Started: start, IP: netip.MustParseAddr("10.0.0.1"), Container: spec(t, container)}
 		p.Set(map[Key]Target{web: target})
-		last := ""
+		var last string
+		var when time.Duration = -1
 		for time.Since(start) < length {
 			select {
 			case <-p.Events():
@@ -77,12 +79,17 @@ func story(t *testing.T, container string, length time.Duration, healthy func(co
 				now += " (" + r.Message + ")"
 			}
 			if now != last {
-				fmt.Fprintf(&b, "%v %s\n", time.Since(start), now)
+				if when == time.Since(start) {
+					told = told[:len(told)-1]
+				}
+				when = time.Since(start)
+				told = append(told, fmt.Sprintf("%v %s\n", when, now))
 				last = now
 			}
 		}
 		cancel()
 		<-ended
+		b.WriteString(strings.Join(told, ""))
 		for _, command := range []string{"start", "ready", "live", "hang", "broken"} {
 			if runs[command] > 0 {
 				fmt.Fprintf(&b, "%s ran %d times\n", command, runs[command])
@@ -133,7 +140,6 @@ ready ran 2 times`},
 live ran 3 times`},
 		{"startup holds the others back", `{startupProbe: {exec: {command: [start]}, periodSeconds: 10, failureThreshold: 5}, livenessProbe: {exec: {command: [live]}, periodSeconds: 10}, readinessProbe: {exec: {command: [ready]}, periodSeconds: 10}}`, 45 * time.Second, func(command string, at time.Duration) bool { return command != "start" || at >= 22*time.Second }, `
 0s started=false ready=false (startup probe failed: exit code 1: not well)
-30s started=true ready=false
 30s started=true ready=true
 start ran 10 times
 ready ran 2 times
