@@ -1,0 +1,193 @@
+package containers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/nodeagent/containers/containerstest"
+)
+
+// The test binary is its own containerd.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "containerd" {
+		os.Exit(DaemonMain(os.Args[2:]))
+	}
+	code := m.Run()
+	containerstest.RemoveBuilt()
+	os.Exit(code)
+}
+
+var instances atomic.Int32
+
+// node is one runtime with directories of its own and a registry that has the test program.
+type node struct {
+	*Runtime
+	t      testing.TB
+	o      Options
+	image  string
+	digest string
+}
+
+func newNode(t testing.TB) *node {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	instance := fmt.Sprintf("%06x", (os.Getpid()<<8+int(instances.Add(1)))&0xffffff)
+	run, err := os.MkdirTemp("/run", "shoal-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
+	data, err := os.MkdirTemp("/var/tmp", "shoal-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(data) })
+	level := slog.LevelWarn
+	if testing.Verbose() {
+		level = slog.LevelInfo
+	}
+	n := &node{t: t, o: Options{
+		Instance: instance, DataDir: data, RunDir: run, LogDir: filepath.Join(run, "log"),
+		Shim: containerstest.Shim(t), Runc: containerstest.Runc(t),
+		Daemon: []string{"/proc/self/exe", "containerd"},
+		Log:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})),
+	}}
+	n.open()
+	t.Cleanup(func() {
+		if t.Failed() {
+			b, _ := os.ReadFile(filepath.Join(run, "containerd.log"))
+			t.Logf("containerd.log:\n%s", b)
+		}
+		if err := n.Purge(context.Background()); err != nil {
+			t.Errorf("purge: %v", err)
+		}
+	})
+	host := containerstest.Registry(t)
+	n.digest = containerstest.PushProgram(t, host, "prog:1")
+	n.image = host + "/prog:1"
+	n.pull(n.image)
+	return n
+}
+
+func (n *node) open() {
+	n.t.Helper()
+	r, err := Open(ctx(n.t), n.o)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.Runtime = r
+}
+
+func (n *node) pull(ref string) string {
+	n.t.Helper()
+	d, err := n.Pull(ctx(n.t), ref, "", nil, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return d
+}
+
+func ctx(t testing.TB) context.Context {
+	c, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return c
+}
+
+// podOf makes a pod with one container "main" that runs the given steps.
+func (n *node) podOf(steps ...string) *plan.Pod {
+	id := control.PodID(uuid.NewString())
+	return &plan.Pod{
+		Pod: control.Pod{ID: id, Namespace: "test", Name: "pod-" + string(id[:8]), Epoch: 7},
+		Spec: &corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "main", Image: n.image, Args: steps,
+		}}},
+	}
+}
+
+func (n *node) launch(p *plan.Pod, attempt int) plan.Launch {
+	return n.launchOf(p, &p.Spec.Containers[0], attempt)
+}
+
+func (n *node) launchOf(p *plan.Pod, c *corev1.Container, attempt int) plan.Launch {
+	return plan.Launch{Pod: p, Container: c, Attempt: attempt, Image: n.image, Digest: n.digest, Command: c.Command, Args: c.Args}
+}
+
+// sandbox makes the pod's sandbox.
+func (n *node) sandbox(p *plan.Pod) *plan.Pod {
+	n.t.Helper()
+	if _, err := n.CreateSandbox(ctx(n.t), p); err != nil {
+		n.t.Fatal(err)
+	}
+	return p
+}
+
+// run makes the pod and starts its first container.
+func (n *node) run(p *plan.Pod) *plan.Pod {
+	n.t.Helper()
+	n.sandbox(p)
+	if err := n.Start(ctx(n.t), n.launch(p, 0)); err != nil {
+		n.t.Fatal(err)
+	}
+	return p
+}
+
+// see gives what List says of a pod's container, nil if it does not say it.
+func (n *node) see(p *plan.Pod, container string) *plan.Container {
+	n.t.Helper()
+	have, err := n.List(ctx(n.t))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if have[p.ID] == nil {
+		return nil
+	}
+	return have[p.ID].Containers[container]
+}
+
+// exit waits until the container has exited and tells how.
+func (n *node) exit(p *plan.Pod, container string) *plan.Container {
+	n.t.Helper()
+	var c *plan.Container
+	n.wait("exit of "+container, func() bool {
+		c = n.see(p, container)
+		return c != nil && c.State == plan.Exited
+	})
+	return c
+}
+
+func (n *node) wait(what string, ok func() bool) {
+	n.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			n.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// log gives the texts of a container's log, with the stream's name before each line.
+func (n *node) log(p *plan.Pod, container string, attempt int) string {
+	b, err := os.ReadFile(n.LogFile(p, container, attempt))
+	if err != nil {
+		return err.Error()
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(b)) {
+		_, rest, _ := strings.Cut(line, " ")
+		out.WriteString(rest)
+	}
+	return out.String()
+}
