@@ -147,11 +147,12 @@ type streams struct {
 	out, err              *os.File
 	held                  []*os.File // writing ends, until the shim has its own
 	copying               sync.WaitGroup
-	stdinEnd              chan struct{}
+	stdinEnd              chan struct{} // closed when the client's input is over
+	closed                chan struct{}
 }
 
 func openStreams(dir string, o ExecOptions) (_ *streams, err error) {
-	s := &streams{dir: dir, stdinEnd: make(chan struct{})}
+	s := &streams{dir: dir, stdinEnd: make(chan struct{}), closed: make(chan struct{})}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -213,6 +214,11 @@ func (s *streams) copy(o ExecOptions) {
 	if s.in != nil {
 		go func() { // ends with the client's stream: nobody can interrupt a Read
 			io.Copy(s.in, o.Stdin)
+			if o.TTY {
+				// Closing it would hang the terminal up; this is how somebody at the keyboard ends his input.
+				s.in.Write([]byte{0x04})
+				return
+			}
 			s.in.Close()
 			close(s.stdinEnd)
 		}()
@@ -225,8 +231,11 @@ func (s *streams) onStdinEnd(f func()) {
 		return
 	}
 	go func() {
-		<-s.stdinEnd
-		f()
+		select {
+		case <-s.stdinEnd:
+			f()
+		case <-s.closed:
+		}
 	}()
 }
 
@@ -249,6 +258,7 @@ func (s *streams) drain(wait time.Duration) {
 
 // close ends all copying and removes the FIFOs.
 func (s *streams) close() {
+	close(s.closed)
 	s.handedOver()
 	for _, f := range []*os.File{s.in, s.out, s.err} {
 		if f != nil {

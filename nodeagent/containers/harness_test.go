@@ -6,17 +6,20 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/nodeagent/containers/containerstest"
+	"github.com/shoal-dev/shoal/nodeagent/containers/record"
 )
 
 // The test binary is its own containerd.
@@ -191,3 +194,34 @@ func (n *node) log(p *plan.Pod, container string, attempt int) string {
 	}
 	return out.String()
 }
+
+// killMain sends SIGKILL to the first process of the pod's container "main", as a user might.
+func killMain(r *Runtime, id control.PodID) error {
+	in := r.pod(id).newest("main")
+	return unix.Kill(in.state.Pid, unix.SIGKILL)
+}
+
+func sortTimes(ts []time.Duration) { slices.Sort(ts) }
+
+// fakePod writes the records of a pod whose container runs, with a real pinned namespace and no shim.
+func (n *node) fakePod() *plan.Pod {
+	n.t.Helper()
+	p := n.podOf("sleep", "1000")
+	h := n.pod(p.ID)
+	in := n.newInstance(h, n.launch(p, 0), &image{})
+	for _, err := range []error{
+		os.MkdirAll(in.dir, 0o711),
+		record.Write(filepath.Join(h.dir, record.PodFile), record.Pod{ID: string(p.ID), Namespace: p.Namespace, Name: p.Name, Epoch: p.Epoch}),
+		record.Write(filepath.Join(in.dir, record.InstanceFile), in.meta),
+		record.Write(filepath.Join(in.dir, record.StateFile), record.State{Pid: 1, Started: nowMilli()}),
+		pinNamespaces(filepath.Join(h.dir, "ns"), "fake", map[string]bool{"net": true}),
+	} {
+		if err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func itoa(n uint32) string        { return fmt.Sprint(n) }
+func list(groups []uint32) string { return fmt.Sprint(groups) }
