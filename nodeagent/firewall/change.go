@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -17,28 +16,36 @@ import (
 
 // change is what takes our table from what it is to what it should be. It prints as text and is carried out whole.
 type change struct {
-	rebuild bool     // take the table away, if it is there, and make it anew
-	make    []chain  // to add, or to empty and fill again
-	remove  []string // chains that nothing uses any more
-	add     []element
-	del     []element
+	rebuild    bool     // take the table away, if it is there, and make it anew
+	newSets    []*set   // to make
+	make       []chain  // to make, or to empty and fill again
+	remove     []string // chains that nothing uses any more
+	removeSets []string
+	add        []element
+	del        []element // none of a set that is removed
 }
 
 func (c *change) empty() bool {
-	return !c.rebuild && len(c.make) == 0 && len(c.remove) == 0 && len(c.add) == 0 && len(c.del) == 0
+	return !c.rebuild && len(c.newSets)+len(c.make)+len(c.remove)+len(c.removeSets)+len(c.add)+len(c.del) == 0
 }
 
-// String says what changes, one thing a line, sorted.
+// String says what changes, one thing a line.
 func (c *change) String() string {
 	var lines []string
 	if c.rebuild {
 		lines = append(lines, "make the table anew")
 	}
+	for _, s := range c.newSets {
+		lines = append(lines, "make set "+s.name)
+	}
 	for _, m := range c.make {
-		lines = append(lines, fmt.Sprintf("write chain %s: %d rules", m.name, len(m.rules)))
+		lines = append(lines, fmt.Sprintf("write chain %s, %d rules", m.name, len(m.rules)))
 	}
 	for _, name := range c.remove {
 		lines = append(lines, "remove chain "+name)
+	}
+	for _, name := range c.removeSets {
+		lines = append(lines, "remove set "+name)
 	}
 	for _, e := range c.del {
 		lines = append(lines, "delete "+e.String())
@@ -49,16 +56,24 @@ func (c *change) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// between returns the change from one set of tables to another, from the ports that differ alone, and brings u
-// (the usage of the old ones) up to date.
-func between(instance string, old, new *wire.Tables, u *usage) (*change, error) {
-	c := fixedChange(instance, old, new)
-	before := usage{maps.Clone(u.chains), maps.Clone(u.local)}
-	drop := func(p *wire.Port) {
-		elementsOf(p, old.PodCIDR, func(e element) { c.del = append(c.del, e) }, u.drop)
+// between returns the change from one set of tables to another, and the usage of the new ones, given that of the
+// old. It looks closer only at ports that differ.
+func between(instance string, old, new *wire.Tables, used *usage) (*change, *usage) {
+	c, u := &change{}, used.clone()
+	before, after := newObjects(), newObjects()
+	if old.PodCIDR != new.PodCIDR || old.Cluster != new.Cluster || old.ServiceCIDR != new.ServiceCIDR || old.DNS != new.DNS {
+		before.addFixed(instance, old)
+		after.addFixed(instance, new)
 	}
-	add := func(p *wire.Port) {
-		elementsOf(p, new.PodCIDR, func(e element) { c.add = append(c.add, e) }, u.add)
+	drop := func(p *wire.Port) {
+		elementsOf(p, func(e element) { c.del = append(c.del, e) })
+		u.count(p, old.PodCIDR, -1)
+		before.addSticky(p)
+	}
+	put := func(p *wire.Port) {
+		elementsOf(p, func(e element) { c.add = append(c.add, e) })
+		u.count(p, new.PodCIDR, 1)
+		after.addSticky(p)
 	}
 	i, j := 0, 0
 	for i < len(old.Ports) || j < len(new.Ports) {
@@ -67,60 +82,55 @@ func between(instance string, old, new *wire.Tables, u *usage) (*change, error) 
 			drop(&old.Ports[i])
 			i++
 		case order > 0:
-			add(&new.Ports[j])
+			put(&new.Ports[j])
 			j++
 		default:
-			if !old.Ports[i].Equal(new.Ports[j]) {
+			if !old.Ports[i].Equal(new.Ports[j]) || old.PodCIDR != new.PodCIDR {
 				drop(&old.Ports[i])
-				add(&new.Ports[j])
+				put(&new.Ports[j])
 			}
 			i, j = i+1, j+1
 		}
 	}
-	for a := range before.local {
+	for a := range used.local {
 		if u.local[a] == 0 {
 			c.del = append(c.del, hairpinElement(a))
 		}
 	}
 	for a := range u.local {
-		if before.local[a] == 0 {
+		if used.local[a] == 0 {
 			c.add = append(c.add, hairpinElement(a))
 		}
 	}
-	for name := range before.chains {
-		if u.chains[name] == 0 {
-			c.remove = append(c.remove, name)
-		}
-	}
-	for name := range u.chains {
-		if before.chains[name] == 0 {
-			made, err := countChain(name)
-			if err != nil {
-				return nil, err
-			}
-			c.make = append(c.make, made)
-		}
-	}
+	before.addShared(used)
+	after.addShared(u)
+	c.exchange(before, after)
 	c.tidy()
-	return c, nil
+	return c, u
 }
 
-// fixedChange starts a change with those fixed chains that differ (another pod CIDR, another DNS address).
-func fixedChange(instance string, old, new *wire.Tables) *change {
-	c := &change{}
-	if old.PodCIDR == new.PodCIDR && old.Cluster == new.Cluster && old.ServiceCIDR == new.ServiceCIDR && old.DNS == new.DNS {
-		return c
-	}
-	have := make(map[string]imageChain)
-	for _, k := range fixedChains(instance, old) {
-		have[k.name] = k.image()
-	}
-	for _, k := range fixedChains(instance, new) {
-		if !have[k.name].equal(k.image()) {
+// exchange adds to c what makes the second objects of the first.
+func (c *change) exchange(before, after objects) {
+	for name, k := range after.chains {
+		if had, there := before.chains[name]; !there || !had.image().equal(k.image()) {
 			c.make = append(c.make, k)
 		}
 	}
-	return c
+	for name := range before.chains {
+		if _, wanted := after.chains[name]; !wanted {
+			c.remove = append(c.remove, name)
+		}
+	}
+	for name, s := range after.sets {
+		if _, there := before.sets[name]; !there {
+			c.newSets = append(c.newSets, s)
+		}
+	}
+	for name := range before.sets {
+		if _, wanted := after.sets[name]; !wanted {
+			c.removeSets = append(c.removeSets, name)
+		}
+	}
 }
 
 // comparePorts orders the heads of two sorted lists, of which one may be at its end.
@@ -135,10 +145,10 @@ func comparePorts(old []wire.Port, i int, new []wire.Port, j int) int {
 	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 }
 
-// tidy takes out what is deleted and added unchanged, and sorts the rest.
+// tidy takes out what is deleted and added unchanged or goes with its set, and sorts the rest.
 func (c *change) tidy() {
 	byKey := func(a, b element) int {
-		return cmp.Or(cmp.Compare(a.set.index, b.set.index), cmp.Compare(a.key, b.key), cmp.Compare(a.value, b.value))
+		return cmp.Or(cmp.Compare(a.set.name, b.set.name), cmp.Compare(a.key, b.key), cmp.Compare(a.value, b.value))
 	}
 	slices.SortFunc(c.del, byKey)
 	slices.SortFunc(c.add, byKey)
@@ -156,33 +166,33 @@ func (c *change) tidy() {
 			i, j = i+1, j+1
 		}
 	}
-	c.del, c.add = del, add
 	slices.Sort(c.remove)
+	slices.Sort(c.removeSets)
+	del = slices.DeleteFunc(del, func(e element) bool {
+		_, gone := slices.BinarySearch(c.removeSets, e.set.name)
+		return gone
+	})
+	c.del, c.add = del, add
 	slices.SortFunc(c.make, func(a, b chain) int { return strings.Compare(a.name, b.name) })
-}
-
-func (c imageChain) equal(o imageChain) bool {
-	return c.base == o.base && slices.Equal(c.rules, o.rules)
+	slices.SortFunc(c.newSets, func(a, b *set) int { return strings.Compare(a.name, b.name) })
 }
 
 // repair returns the change from what was found to what should be, and what is wrong in words. A table that is
-// missing, or whose chains or sets were made otherwise, is made anew.
-func repair(found, want *image, instance string, t *wire.Tables) (*change, []string, error) {
-	if found == nil {
-		return everything(want, instance, t, []string{"table " + tableName(instance) + " is missing"})
-	}
-	drift, rebuild := differences(found, want)
-	if rebuild {
-		return everything(want, instance, t, drift)
-	}
+// missing, or in which something was made otherwise or added that cannot be taken out, is made anew.
+func repair(found, want *image, o objects, instance string) (*change, []string) {
 	c := &change{}
-	byName, err := chainsOf(want, instance, t)
-	if err != nil {
-		return nil, nil, err
+	var drift []string
+	if found == nil {
+		drift, c.rebuild = []string{"table " + tableName(instance) + " is missing"}, true
+	} else {
+		drift, c.rebuild = differences(found, want, o)
+	}
+	if c.rebuild {
+		found = &image{}
 	}
 	for name, w := range want.chains {
 		if f, there := found.chains[name]; !there || !f.equal(w) {
-			c.make = append(c.make, byName[name])
+			c.make = append(c.make, o.chains[name])
 		}
 	}
 	for name := range found.chains {
@@ -190,110 +200,85 @@ func repair(found, want *image, instance string, t *wire.Tables) (*change, []str
 			c.remove = append(c.remove, name)
 		}
 	}
-	for i, s := range sets {
-		if s.dynamic {
+	for name := range want.sets {
+		if _, there := found.sets[name]; !there {
+			c.newSets = append(c.newSets, o.sets[name])
+		}
+	}
+	for name := range found.sets {
+		if _, wanted := want.sets[name]; !wanted {
+			c.removeSets = append(c.removeSets, name)
+		}
+	}
+	for name, s := range o.sets {
+		if s.clients {
 			continue
 		}
-		for k, v := range found.elements[i] {
-			if w, wanted := want.elements[i][k]; !wanted || w != v {
+		have, wanted := found.elements[name], want.elements[name]
+		for k, v := range have {
+			if w, there := wanted[k]; !there || w != v {
 				c.del = append(c.del, element{s, k, v})
 			}
 		}
-		for k, v := range want.elements[i] {
-			if f, there := found.elements[i][k]; !there || f != v {
+		for k, v := range wanted {
+			if f, there := have[k]; !there || f != v {
 				c.add = append(c.add, element{s, k, v})
 			}
 		}
 	}
 	c.tidy()
-	return c, drift, nil
-}
-
-// everything makes the table anew.
-func everything(want *image, instance string, t *wire.Tables, drift []string) (*change, []string, error) {
-	c := &change{rebuild: true}
-	byName, err := chainsOf(want, instance, t)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, k := range byName {
-		c.make = append(c.make, k)
-	}
-	for i, s := range sets {
-		for k, v := range want.elements[i] {
-			c.add = append(c.add, element{s, k, v})
-		}
-	}
-	c.tidy()
-	return c, drift, nil
-}
-
-func chainsOf(want *image, instance string, t *wire.Tables) (map[string]chain, error) {
-	byName := make(map[string]chain, len(want.chains))
-	for _, k := range fixedChains(instance, t) {
-		byName[k.name] = k
-	}
-	for name := range want.chains {
-		if _, fixed := byName[name]; fixed {
-			continue
-		}
-		k, err := countChain(name)
-		if err != nil {
-			return nil, err
-		}
-		byName[name] = k
-	}
-	return byName, nil
+	return c, drift
 }
 
 // differences says what is wrong, sorted, and whether only a new table mends it.
-func differences(found, want *image) (drift []string, rebuild bool) {
+func differences(found, want *image, o objects) (drift []string, rebuild bool) {
+	say := func(format string, args ...any) { drift = append(drift, fmt.Sprintf(format, args...)) }
 	for name, w := range want.chains {
 		f, there := found.chains[name]
 		switch {
 		case !there:
-			drift = append(drift, "chain "+name+" is missing")
+			say("chain %s is missing", name)
 		case f.base != w.base:
-			drift = append(drift, fmt.Sprintf("chain %s was changed: %s", name, f.base))
+			say("chain %s was changed: %s", name, f.base)
 			rebuild = true
 		case len(f.rules) != len(w.rules):
-			drift = append(drift, fmt.Sprintf("chain %s has %d rules, want %d", name, len(f.rules), len(w.rules)))
+			say("chain %s has %d rules, want %d", name, len(f.rules), len(w.rules))
 		case !f.equal(w):
-			drift = append(drift, "a rule of chain "+name+" was changed")
+			say("a rule of chain %s was changed", name)
 		}
 	}
 	for name, f := range found.chains {
 		if _, wanted := want.chains[name]; !wanted {
-			drift = append(drift, "chain "+name+" is not ours")
-			rebuild = rebuild || f.base != "" || !isCountChain(name)
+			say("chain %s is not wanted", name)
+			rebuild = rebuild || f.base != "" || !removable(name)
 		}
 	}
 	for name, w := range want.sets {
 		if f, there := found.sets[name]; !there {
-			drift, rebuild = append(drift, "set "+name+" is missing"), true
+			say("set %s is missing", name)
 		} else if f != w {
-			drift, rebuild = append(drift, fmt.Sprintf("set %s was changed: %s", name, f)), true
+			say("set %s was changed: %s", name, f)
+			rebuild = true
 		}
 	}
 	for name := range found.sets {
 		if _, wanted := want.sets[name]; !wanted {
-			drift, rebuild = append(drift, "set "+name+" is not ours"), true
+			say("set %s is not wanted", name)
+			rebuild = rebuild || !removable(name)
 		}
 	}
-	for i, s := range sets {
-		if s.dynamic {
-			continue
-		}
-		for k, v := range found.elements[i] {
-			if w, wanted := want.elements[i][k]; !wanted {
-				drift = append(drift, element{s, k, v}.String()+" is not ours")
+	for name, s := range o.sets {
+		have, wanted := found.elements[name], want.elements[name]
+		for k, v := range have {
+			if w, there := wanted[k]; !there {
+				say("%s is not wanted", element{s, k, v})
 			} else if w != v {
-				drift = append(drift, element{s, k, v}.String()+" was changed")
+				say("%s was changed", element{s, k, v})
 			}
 		}
-		for k, v := range want.elements[i] {
-			if _, there := found.elements[i][k]; !there {
-				drift = append(drift, element{s, k, v}.String()+" is missing")
+		for k, v := range wanted {
+			if _, there := have[k]; !there {
+				say("%s is missing", element{s, k, v})
 			}
 		}
 	}
@@ -301,9 +286,14 @@ func differences(found, want *image) (drift []string, rebuild bool) {
 	return drift, rebuild
 }
 
-func isCountChain(name string) bool {
-	_, err := countChain(name)
-	return err == nil
+// removable tells whether a name is one that an earlier Apply may have left, and that nothing fixed refers to.
+func removable(name string) bool {
+	for _, kind := range []string{"cnt-", "ep-", "aff-"} {
+		if strings.HasPrefix(strings.TrimPrefix(name, byNode), kind) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e element) String() string {

@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -15,29 +14,45 @@ import (
 // set is a set or map of our table. Its elements are written as bytes, as the kernel has them: fields of a key
 // each filled up to 4 bytes. The value of a verdict map is the name of the chain to go to.
 type set struct {
-	index    int // in sets
 	name     string
 	key      []nftables.SetDatatype
 	value    []nftables.SetDatatype // nil for a set
 	verdicts bool
-	dynamic  bool   // filled by the packet path; expires
-	size     uint32 // 0: no limit
+	clients  bool // filled by the packet path; its elements expire
 }
 
 var (
-	servicePorts     = &set{index: 0, name: "service-ports", key: types(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService), verdicts: true}
-	serviceEndpoints = &set{index: 1, name: "service-endpoints", key: types(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeMark), value: endpointType}
-	nodePorts        = &set{index: 2, name: "node-ports", key: types(nftables.TypeInetProto, nftables.TypeInetService), verdicts: true}
-	nodeEndpoints    = &set{index: 3, name: "node-endpoints", key: types(nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeMark), value: endpointType}
-	hairpin          = &set{index: 4, name: "hairpin", key: types(nftables.TypeIPAddr, nftables.TypeIPAddr)}
-	affinity         = &set{index: 5, name: "affinity", key: types(nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService), value: endpointType, dynamic: true, size: 65536}
+	serviceKeyType = []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService}
+	nodeKeyType    = []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}
+	endpointType   = []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService}
 
-	endpointType = types(nftables.TypeIPAddr, nftables.TypeInetService)
-
-	sets = [...]*set{servicePorts, serviceEndpoints, nodePorts, nodeEndpoints, hairpin, affinity}
+	servicePorts = &set{name: "service-ports", key: serviceKeyType, verdicts: true}
+	nodePorts    = &set{name: "node-ports", key: nodeKeyType, verdicts: true}
+	hairpin      = &set{name: "hairpin", key: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIPAddr}}
 )
 
-func types(t ...nftables.SetDatatype) []nftables.SetDatatype { return t }
+// The two ways to a service, and what their names begin with.
+const (
+	byAddress = ""
+	byNode    = "node-"
+)
+
+// endpointSet is the map from services to the endpoint they have at an index.
+func endpointSet(way string, index int) *set {
+	key := serviceKeyType
+	if way == byNode {
+		key = nodeKeyType
+	}
+	return &set{name: way + "ep-" + strconv.Itoa(index), key: key, value: endpointType}
+}
+
+// clientSet is who is bound to an endpoint of the port whose chain is named.
+func clientSet(chain string, e netip.AddrPort) *set {
+	return &set{name: chain + "-" + e.Addr().String() + "-" + strconv.Itoa(int(e.Port())), key: []nftables.SetDatatype{nftables.TypeIPAddr}, clients: true}
+}
+
+// maxClients is how many clients are remembered for an endpoint; further ones are not.
+const maxClients = 32768
 
 // element is one key and its value ("" in a set; the name of a chain in a verdict map).
 type element struct {
@@ -58,45 +73,58 @@ func number(p wire.Protocol) (byte, bool) {
 	return 0, false
 }
 
-// elementsOf calls add with every element of a port, and use with every chain and every local endpoint they need.
-// Elements of two ports differ, as long as no address or node port is given twice.
-func elementsOf(p *wire.Port, pods netip.Prefix, add func(element), use func(chain string, local netip.Addr)) {
-	proto, known := number(p.Protocol)
-	if !known {
-		return
-	}
+// entrance is one way to a port: its key in the map of ports, who answers, and the chain it leads to.
+type entrance struct {
+	way   string
+	ports *set
+	key   string
+	to    []netip.AddrPort
+	chain string
+	keep  int32 // seconds of session affinity, or 0
+}
+
+// entrances returns the ways to a port that lead anywhere: at most two.
+func entrances(p *wire.Port) []entrance {
+	proto, _ := number(p.Protocol)
+	tail := string([]byte{proto, 0, 0, 0})
+	var out []entrance
 	if p.ClusterIP.Is4() && len(p.Endpoints) > 0 {
 		ip := p.ClusterIP.As4()
-		at := append(ip[:], proto, 0, 0, 0, byte(p.Port>>8), byte(p.Port), 0, 0)
-		spread(servicePorts, serviceEndpoints, at, p.Endpoints, chainName("", len(p.Endpoints), p.Affinity), add, use)
+		key := string(ip[:]) + tail + string([]byte{byte(p.Port >> 8), byte(p.Port), 0, 0})
+		out = append(out, entrance{byAddress, servicePorts, key, p.Endpoints, "", p.Affinity})
 	}
 	if p.NodePort != 0 && len(p.External) > 0 {
-		at := []byte{proto, 0, 0, 0, byte(p.NodePort >> 8), byte(p.NodePort), 0, 0}
-		spread(nodePorts, nodeEndpoints, at, p.External, chainName("node-", len(p.External), p.Affinity), add, use)
+		key := tail + string([]byte{byte(p.NodePort >> 8), byte(p.NodePort), 0, 0})
+		out = append(out, entrance{byNode, nodePorts, key, p.External, "", p.Affinity})
 	}
-	for _, list := range [][]netip.AddrPort{p.Endpoints, p.External} {
-		for _, e := range list {
-			if pods.Contains(e.Addr()) {
-				use("", e.Addr())
-			}
+	for i := range out {
+		e := &out[i]
+		switch {
+		case e.keep > 0 && e.way == byAddress:
+			e.chain = "aff-" + p.ClusterIP.String() + "-" + string(p.Protocol) + "-" + strconv.Itoa(int(p.Port))
+		case e.keep > 0:
+			e.chain = "aff-node-" + string(p.Protocol) + "-" + strconv.Itoa(int(p.NodePort))
+		case len(e.to) == 1:
+			e.chain = e.way + "ep-0"
+		default:
+			e.chain = e.way + "cnt-" + strconv.Itoa(len(e.to))
 		}
 	}
+	return out
 }
 
-func spread(ports, endpoints *set, at []byte, to []netip.AddrPort, chain string, add func(element), use func(string, netip.Addr)) {
-	use(chain, netip.Addr{})
-	add(element{ports, string(at), chain})
-	for i, e := range to {
-		k := binary.NativeEndian.AppendUint32(at[:len(at):len(at)], uint32(i))
-		add(element{endpoints, string(k), endpointBytes(e)})
+// elementsOf calls add with every element of a port. Elements of two ports differ, as long as no address or node
+// port is given twice.
+func elementsOf(p *wire.Port, add func(element)) {
+	for _, e := range entrances(p) {
+		add(element{e.ports, e.key, e.chain})
+		if e.keep > 0 {
+			continue
+		}
+		for i, to := range e.to {
+			add(element{endpointSet(e.way, i), e.key, endpointBytes(to)})
+		}
 	}
-}
-
-func chainName(prefix string, endpoints int, affinity int32) string {
-	if affinity > 0 {
-		return prefix + "aff-" + strconv.Itoa(endpoints) + "-" + strconv.Itoa(int(affinity))
-	}
-	return prefix + "cnt-" + strconv.Itoa(endpoints)
 }
 
 func endpointBytes(e netip.AddrPort) string {
@@ -122,24 +150,50 @@ func checkTables(t *wire.Tables) error {
 	if t.DNS.IsValid() && !t.DNS.Addr().Is4() {
 		return fmt.Errorf("DNS address %s: want an IPv4 address", t.DNS)
 	}
+	type claim struct {
+		address  netip.Addr // invalid for a node port
+		protocol wire.Protocol
+		port     uint16
+	}
+	taken := make(map[claim]string, len(t.Ports))
 	for i := range t.Ports {
 		p := &t.Ports[i]
-		if _, known := number(p.Protocol); !known {
-			return fmt.Errorf("service %s port %d: protocol %q: want tcp, udp or sctp", p.Service, p.Port, p.Protocol)
+		if err := checkPort(p); err != nil {
+			return fmt.Errorf("service %s port %d: %w", p.Service, p.Port, err)
 		}
-		if p.ClusterIP.IsValid() && !p.ClusterIP.Is4() {
-			return fmt.Errorf("service %s port %d: address %s: want an IPv4 address", p.Service, p.Port, p.ClusterIP)
+		var claims []claim
+		if p.ClusterIP.IsValid() {
+			claims = append(claims, claim{p.ClusterIP, p.Protocol, p.Port})
 		}
-		for _, list := range [][]netip.AddrPort{p.Endpoints, p.External} {
-			for _, e := range list {
-				if !e.Addr().Is4() {
-					return fmt.Errorf("service %s port %d: endpoint %s: want an IPv4 address", p.Service, p.Port, e)
-				}
+		if p.NodePort != 0 {
+			claims = append(claims, claim{netip.Addr{}, p.Protocol, p.NodePort})
+		}
+		for _, c := range claims {
+			if other, twice := taken[c]; twice {
+				return fmt.Errorf("service %s port %d: its address or node port is that of service %s", p.Service, p.Port, other)
+			}
+			taken[c] = p.Service
+		}
+	}
+	return nil
+}
+
+func checkPort(p *wire.Port) error {
+	if _, known := number(p.Protocol); !known {
+		return fmt.Errorf("protocol %q: want tcp, udp or sctp", p.Protocol)
+	}
+	if p.ClusterIP.IsValid() && !p.ClusterIP.Is4() {
+		return fmt.Errorf("address %s: want an IPv4 address", p.ClusterIP)
+	}
+	for _, list := range [][]netip.AddrPort{p.Endpoints, p.External} {
+		for _, e := range list {
+			if !e.Addr().Is4() || e.Port() == 0 {
+				return fmt.Errorf("endpoint %s: want an IPv4 address and a port", e)
 			}
 		}
-		if p.Affinity < 0 || p.Affinity > 86400 {
-			return fmt.Errorf("service %s port %d: affinity %d s: want 0 to 86400", p.Service, p.Port, p.Affinity)
-		}
+	}
+	if p.Affinity < 0 || p.Affinity > 86400 {
+		return fmt.Errorf("affinity of %d s: want 0 to 86400", p.Affinity)
 	}
 	return nil
 }

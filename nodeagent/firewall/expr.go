@@ -12,9 +12,11 @@ import (
 
 // The words rules are made of.
 
-func join(parts ...rule) rule { return slices.Concat(parts...) }
+// words are a part of a rule.
+type words []expr.Any
 
-func match(e ...expr.Any) rule { return e }
+// all is the rule that its parts make together.
+func all(parts ...words) rule { return rule{exprs: slices.Concat(parts...)} }
 
 func meta(key expr.MetaKey, register uint32) expr.Any {
 	return &expr.Meta{Key: key, Register: register}
@@ -37,23 +39,18 @@ func dport(register uint32) expr.Any {
 }
 
 // serviceKey is destination address . protocol . destination port.
-func serviceKey() rule {
-	return rule{daddr(key0), meta(expr.MetaKeyL4PROTO, key1), dport(key2)}
+func serviceKey() words {
+	return words{daddr(key0), meta(expr.MetaKeyL4PROTO, key1), dport(key2)}
 }
 
 // nodeKey is protocol . destination port.
-func nodeKey() rule {
-	return rule{meta(expr.MetaKeyL4PROTO, key0), dport(key1)}
-}
-
-// clientKey is source address . destination address . protocol . destination port.
-func clientKey() rule {
-	return rule{saddr(client0), daddr(client1), meta(expr.MetaKeyL4PROTO, client2), dport(client3)}
+func nodeKey() words {
+	return words{meta(expr.MetaKeyL4PROTO, key0), dport(key1)}
 }
 
 // goVia follows the verdict that the map has for the key.
-func goVia(m *set) rule {
-	return rule{&expr.Lookup{SourceRegister: key0, DestRegister: 0, IsDestRegSet: true, SetName: m.name}}
+func goVia(m *set) words {
+	return words{&expr.Lookup{SourceRegister: key0, DestRegister: 0, IsDestRegSet: true, SetName: m.name}}
 }
 
 func jump(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: chain} }
@@ -69,20 +66,20 @@ func differs(register uint32, data []byte) expr.Any {
 }
 
 // inside tells whether an address lies in p; outside that it does not.
-func inside(address func(uint32) expr.Any, p netip.Prefix) rule {
+func inside(address func(uint32) expr.Any, p netip.Prefix) words {
 	return compare(address, p, equal)
 }
 
-func outside(address func(uint32) expr.Any, p netip.Prefix) rule {
+func outside(address func(uint32) expr.Any, p netip.Prefix) words {
 	return compare(address, p, differs)
 }
 
-func compare(address func(uint32) expr.Any, p netip.Prefix, op func(uint32, []byte) expr.Any) rule {
+func compare(address func(uint32) expr.Any, p netip.Prefix, op func(uint32, []byte) expr.Any) words {
 	network := p.Masked().Addr().AsSlice()
 	if p.Bits() == p.Addr().BitLen() {
-		return rule{address(key0), op(key0, network)}
+		return words{address(key0), op(key0, network)}
 	}
-	return rule{
+	return words{
 		address(key0),
 		&expr.Bitwise{SourceRegister: key0, DestRegister: key0, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
 		op(key0, network),
@@ -90,8 +87,8 @@ func compare(address func(uint32) expr.Any, p netip.Prefix, op func(uint32, []by
 }
 
 // anyBit tells whether a bit is set in a register of the machine's byte order.
-func anyBit(register, bit uint32) rule {
-	return rule{
+func anyBit(register, bit uint32) words {
+	return words{
 		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: native(bit), Xor: make([]byte, 4)},
 		differs(register, make([]byte, 4)),
 	}
@@ -101,4 +98,6 @@ func native(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 
 func bigEndian16(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
 
-func secondsOf(n int) time.Duration { return time.Duration(n) * time.Second }
+func secondsOf(n int32) time.Duration { return time.Duration(n) * time.Second }
+
+func bigEndian32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }

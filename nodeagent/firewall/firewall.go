@@ -117,22 +117,19 @@ func (f *Firewall) apply(t *wire.Tables) error {
 // ruleset since our last transaction, and otherwise by reading it back.
 func (f *Firewall) plan(t *wire.Tables, generation uint32) (*change, *usage, error) {
 	if f.loaded != nil && f.generation == generation {
-		c, err := between(f.opt.Instance, f.loaded, t, f.usage)
-		return c, f.usage, err
+		c, u := between(f.opt.Instance, f.loaded, t, f.usage)
+		return c, u, nil
 	}
-	want, u, err := target(f.opt.Instance, t)
-	if err != nil {
-		return nil, nil, err
-	}
+	want, o, u := target(f.opt.Instance, t)
 	found, err := f.kernel.read()
 	if err != nil {
 		return nil, nil, err
 	}
-	c, drift, err := repair(found, want, f.opt.Instance, t)
-	if err == nil && f.wanted == t && len(drift) > 0 {
+	c, drift := repair(found, want, o, f.opt.Instance)
+	if f.wanted == t && len(drift) > 0 {
 		f.opt.Log.Warn("firewall was changed by others, repairing", "why", drift[0], "count", len(drift))
 	}
-	return c, u, err
+	return c, u, nil
 }
 
 // Verify reads the table back and says what is not as the last Apply left it; nil when all is. What it says is
@@ -162,10 +159,7 @@ func (f *Firewall) verify() ([]string, error) {
 		if f.loaded != nil && f.generation == generation {
 			return nil, nil
 		}
-		want, u, err := target(f.opt.Instance, f.wanted)
-		if err != nil {
-			return nil, err
-		}
+		want, o, u := target(f.opt.Instance, f.wanted)
 		found, err := f.kernel.read()
 		if err != nil {
 			return nil, err
@@ -173,13 +167,13 @@ func (f *Firewall) verify() ([]string, error) {
 		if now, err := f.kernel.generation(); err != nil || now != generation {
 			continue // what was read is of two states
 		}
-		_, drift, err := repair(found, want, f.opt.Instance, f.wanted)
-		if err == nil && len(drift) == 0 {
+		_, drift := repair(found, want, o, f.opt.Instance)
+		if len(drift) == 0 {
 			f.loaded, f.usage, f.generation = f.wanted, u, generation
 		} else {
 			f.loaded = nil
 		}
-		return drift, err
+		return drift, nil
 	}
 	return nil, errors.New("the ruleset changes faster than it can be read")
 }

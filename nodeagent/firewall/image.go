@@ -3,7 +3,9 @@ package firewall
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -15,8 +17,8 @@ import (
 // image is the whole of our table: as it should be, or as it was found.
 type image struct {
 	chains   map[string]imageChain
-	sets     map[string]string // name -> what it was defined as; absent ones are missing
-	elements [len(sets)]map[string]string
+	sets     map[string]string            // name -> what it was made as
+	elements map[string]map[string]string // by name of the set; not those of sets of clients
 }
 
 type imageChain struct {
@@ -24,68 +26,139 @@ type imageChain struct {
 	rules []string
 }
 
-// target is what t makes of our table. Two ports that claim one address and port, or one node port, are an error.
-func target(instance string, t *wire.Tables) (*image, *usage, error) {
-	img := &image{chains: make(map[string]imageChain), sets: make(map[string]string)}
-	for i := range img.elements {
-		img.elements[i] = make(map[string]string)
-	}
-	for _, s := range sets {
-		img.sets[s.name] = s.definition()
-	}
-	u := &usage{chains: make(map[string]int), local: make(map[netip.Addr]int)}
-	for i := range t.Ports {
-		p := &t.Ports[i]
-		var twice error
-		elementsOf(p, t.PodCIDR, func(e element) {
-			if _, taken := img.elements[e.set.index][e.key]; taken {
-				twice = fmt.Errorf("service %s port %d %s: its address or node port is another service's", p.Service, p.Port, p.Protocol)
-			}
-			img.elements[e.set.index][e.key] = e.value
-		}, u.add)
-		if twice != nil {
-			return nil, nil, twice
-		}
-	}
-	for a := range u.local {
-		e := hairpinElement(a)
-		img.elements[hairpin.index][e.key] = ""
-	}
-	for _, c := range fixedChains(instance, t) {
-		img.chains[c.name] = c.image()
-	}
-	for name := range u.chains {
-		c, err := countChain(name)
-		if err != nil {
-			return nil, nil, err
-		}
-		img.chains[name] = c.image()
-	}
-	return img, u, nil
+func (c imageChain) equal(o imageChain) bool {
+	return c.base == o.base && slices.Equal(c.rules, o.rules)
 }
 
-// usage counts who needs a chain, and through how many ports a local pod is reached.
+// objects are chains and sets by name.
+type objects struct {
+	chains map[string]chain
+	sets   map[string]*set
+}
+
+func newObjects() objects { return objects{make(map[string]chain), make(map[string]*set)} }
+
+func (o objects) addSet(sets ...*set) {
+	for _, s := range sets {
+		o.sets[s.name] = s
+	}
+}
+
+func (o objects) addChain(chains ...chain) {
+	for _, c := range chains {
+		o.chains[c.name] = c
+	}
+}
+
+// addFixed adds what does not depend on Services.
+func (o objects) addFixed(instance string, t *wire.Tables) {
+	o.addSet(servicePorts, nodePorts, hairpin)
+	o.addChain(fixedChains(instance, t)...)
+}
+
+// addSticky adds what a port has for itself, which is nothing but for session affinity.
+func (o objects) addSticky(p *wire.Port) {
+	if p.Affinity == 0 {
+		return
+	}
+	for _, e := range entrances(p) {
+		chains, sets := stickyChains(e.chain, e.to, e.keep)
+		o.addChain(chains...)
+		o.addSet(sets...)
+	}
+}
+
+// addShared adds what ports share.
+func (o objects) addShared(u *usage) {
+	for way, counts := range u.counts {
+		key := serviceKey()
+		if way == byNode {
+			key = nodeKey()
+		}
+		most := 0
+		for n := range counts {
+			most = max(most, n)
+			if n > 1 {
+				o.addChain(countChain(way, n))
+			}
+		}
+		for i := range most {
+			s := endpointSet(way, i)
+			o.addSet(s)
+			o.addChain(endpointChain(s, key))
+		}
+	}
+}
+
+// usage counts how many ways to a port lead to so many endpoints, and to how many ports a local pod belongs.
 type usage struct {
-	chains map[string]int
+	counts map[string]map[int]int // way -> number of endpoints -> ways to ports
 	local  map[netip.Addr]int
 }
 
-func (u *usage) add(chain string, local netip.Addr) {
-	if chain != "" {
-		u.chains[chain]++
-	} else {
-		u.local[local]++
+func newUsage() *usage {
+	return &usage{map[string]map[int]int{byAddress: {}, byNode: {}}, make(map[netip.Addr]int)}
+}
+
+func (u *usage) clone() *usage {
+	c := newUsage()
+	for way, counts := range u.counts {
+		c.counts[way] = maps.Clone(counts)
+	}
+	c.local = maps.Clone(u.local)
+	return c
+}
+
+// count adds a port (by 1) or takes it away (by -1). pods is the node's CIDR.
+func (u *usage) count(p *wire.Port, pods netip.Prefix, by int) {
+	for _, e := range entrances(p) {
+		if e.keep == 0 {
+			add(u.counts[e.way], len(e.to), by)
+		}
+		for _, to := range e.to {
+			if pods.Contains(to.Addr()) {
+				add(u.local, to.Addr(), by)
+			}
+		}
 	}
 }
 
-func (u *usage) drop(chain string, local netip.Addr) {
-	if chain != "" {
-		if u.chains[chain]--; u.chains[chain] == 0 {
-			delete(u.chains, chain)
-		}
-	} else if u.local[local]--; u.local[local] == 0 {
-		delete(u.local, local)
+func add[K comparable](m map[K]int, k K, by int) {
+	if m[k] += by; m[k] == 0 {
+		delete(m, k)
 	}
+}
+
+// target is what sound tables make of ours.
+func target(instance string, t *wire.Tables) (*image, objects, *usage) {
+	u, o := newUsage(), newObjects()
+	img := &image{chains: make(map[string]imageChain), sets: make(map[string]string), elements: make(map[string]map[string]string)}
+	put := func(e element) {
+		m := img.elements[e.set.name]
+		if m == nil {
+			m = make(map[string]string)
+			img.elements[e.set.name] = m
+		}
+		m[e.key] = e.value
+	}
+	for i := range t.Ports {
+		p := &t.Ports[i]
+		elementsOf(p, put)
+		u.count(p, t.PodCIDR, 1)
+		o.addSticky(p)
+	}
+	for a := range u.local {
+		put(hairpinElement(a))
+	}
+	o.addFixed(instance, t)
+	o.addShared(u)
+	for name, c := range o.chains {
+		img.chains[name] = c.image()
+	}
+	for name, s := range o.sets {
+		img.sets[name] = s.definition()
+	}
+	return img, o, u
 }
 
 func (c chain) image() imageChain {
@@ -105,15 +178,44 @@ func baseText(kind string, hook uint32, priority int32, accept bool) string {
 
 // bytes is the rule as it goes over netlink, so that a rule read back can be compared whole.
 func (r rule) bytes() string {
+	if len(r.draw) == 0 {
+		return exprBytes(r.exprs)
+	}
+	elements := make(map[string]string, len(r.draw))
+	for i, name := range r.draw {
+		elements[string(bigEndian32(uint32(i)))] = name
+	}
+	return exprBytes(slices.Concat(r.exprs, r.numgen())) + drawText(elements)
+}
+
+// numgen draws the index of one of the chains, in the order of bytes in which nft prints the keys of such a map.
+func (r rule) numgen() words {
+	return words{
+		&expr.Numgen{Register: key0, Modulus: uint32(len(r.draw)), Type: unix.NFT_NG_RANDOM},
+		&expr.Byteorder{SourceRegister: key0, DestRegister: key0, Op: expr.ByteorderHton, Len: 4, Size: 4},
+	}
+}
+
+// drawText is what a map without a name says.
+func drawText(elements map[string]string) string {
+	var b strings.Builder
+	b.WriteString("draw")
+	for _, k := range slices.Sorted(maps.Keys(elements)) {
+		fmt.Fprintf(&b, " %x:%s", k, elements[k])
+	}
+	return b.String()
+}
+
+func exprBytes(exprs []expr.Any) string {
 	var b bytes.Buffer
-	for _, e := range r {
-		if l, ok := e.(*expr.Lookup); ok && l.SetID != 0 {
-			c := *l
+	for _, e := range exprs {
+		switch x := e.(type) { // the numbers of sets are of one transaction
+		case *expr.Lookup:
+			c := *x
 			c.SetID = 0
 			e = &c
-		}
-		if d, ok := e.(*expr.Dynset); ok && d.SetID != 0 {
-			c := *d
+		case *expr.Dynset:
+			c := *x
 			c.SetID = 0
 			e = &c
 		}
@@ -127,25 +229,18 @@ func (r rule) bytes() string {
 	return b.String()
 }
 
-// definition says what a set is, in the words of nft.
+// definition says what a set is, in words that can be made of one read back too.
 func (s *set) definition() string {
-	var names []string
-	for _, k := range s.key {
-		names = append(names, k.Name)
+	return definition(s.verdicts || s.value != nil, s.clients, s.keyBytes())
+}
+
+func definition(isMap, clients bool, keyBytes uint32) string {
+	return fmt.Sprintf("map %t clients %t key %d bytes", isMap, clients, keyBytes)
+}
+
+func (s *set) keyBytes() uint32 {
+	if s.verdicts {
+		return 0 // see keyBytes of what was found
 	}
-	d := "type " + strings.Join(names, " . ")
-	switch {
-	case s.verdicts:
-		d += " : verdict"
-	case s.value != nil:
-		names = names[:0]
-		for _, v := range s.value {
-			names = append(names, v.Name)
-		}
-		d += " : " + strings.Join(names, " . ")
-	}
-	if s.dynamic {
-		d += fmt.Sprintf(" dynamic timeout size %d", s.size)
-	}
-	return d
+	return uint32(4 * len(s.key))
 }

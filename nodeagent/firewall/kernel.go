@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -89,14 +89,16 @@ func (k *kernel) read() (*image, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("read table %s: %w", t.Name, err)
 	}
-	img := &image{chains: make(map[string]imageChain), sets: make(map[string]string)}
-	if err := k.readChains(t, img); err != nil {
+	img := &image{chains: make(map[string]imageChain), sets: make(map[string]string), elements: make(map[string]map[string]string)}
+	nameless, err := k.readSets(t, img)
+	if err != nil {
 		return nil, err
 	}
-	return img, k.readSets(t, img)
+	return img, k.readChains(t, img, nameless)
 }
 
-func (k *kernel) readChains(t *nftables.Table, img *image) error {
+// readChains needs what the maps without names say, since rules are made with them.
+func (k *kernel) readChains(t *nftables.Table, img *image, nameless map[string]string) error {
 	chains, err := k.conn.ListChainsOfTableFamily(t.Family)
 	if err != nil {
 		return fmt.Errorf("list chains: %w", err)
@@ -114,62 +116,76 @@ func (k *kernel) readChains(t *nftables.Table, img *image) error {
 			return fmt.Errorf("read rules of chain %s: %w", c.Name, err)
 		}
 		for _, r := range rules {
-			ic.rules = append(ic.rules, rule(r.Exprs).bytes())
+			ic.rules = append(ic.rules, foundBytes(r.Exprs, nameless))
 		}
 		img.chains[c.Name] = ic
 	}
 	return nil
 }
 
-func (k *kernel) readSets(t *nftables.Table, img *image) error {
-	found, err := k.conn.GetSets(t)
-	if err != nil {
-		return fmt.Errorf("list sets: %w", err)
-	}
-	for _, f := range found {
-		img.sets[f.Name] = "something else"
-		for i, s := range sets {
-			if s.name != f.Name {
-				continue
-			}
-			if s.same(f) {
-				img.sets[f.Name] = s.definition()
-			}
-			if s.dynamic {
-				continue
-			}
-			if img.elements[i], err = k.readElements(s); err != nil {
-				return err
+// foundBytes is a rule read back, in the form of rule.bytes.
+func foundBytes(exprs []expr.Any, nameless map[string]string) string {
+	if n := len(exprs); n > 0 {
+		if l, ok := exprs[n-1].(*expr.Lookup); ok && l.SourceRegister == key0 && l.IsDestRegSet && l.DestRegister == 0 && !l.Invert {
+			if draw, found := nameless[l.SetName]; found {
+				return exprBytes(exprs[:n-1]) + draw
 			}
 		}
 	}
-	return nil
+	return exprBytes(exprs)
 }
 
-// readElements returns the elements of one set.
-func (k *kernel) readElements(s *set) (map[string]string, error) {
-	found, err := k.conn.GetSetElements(k.set(s))
+// readSets fills img with sets and their elements, and returns what the maps without names say, by the names that
+// the kernel gave them.
+func (k *kernel) readSets(t *nftables.Table, img *image) (nameless map[string]string, err error) {
+	found, err := k.conn.GetSets(t)
 	if err != nil {
-		return nil, fmt.Errorf("read elements of %s: %w", s.name, err)
+		return nil, fmt.Errorf("list sets: %w", err)
+	}
+	nameless = make(map[string]string)
+	for _, f := range found {
+		f.Table = t
+		if f.Dynamic { // its elements come and go with packets
+			img.sets[f.Name] = definition(f.IsMap, f.HasTimeout, keyBytes(f))
+			continue
+		}
+		elements, err := k.readElements(f)
+		if err != nil {
+			return nil, err
+		}
+		if f.Anonymous {
+			nameless[f.Name] = drawText(elements)
+			continue
+		}
+		img.sets[f.Name] = definition(f.IsMap, f.HasTimeout, keyBytes(f))
+		img.elements[f.Name] = elements
+	}
+	return nameless, nil
+}
+
+// keyBytes is the length of a set's key. Of a map of verdicts the library reads the type over that of the key.
+func keyBytes(f *nftables.Set) uint32 {
+	if f.KeyType.Name == nftables.TypeVerdict.Name {
+		return 0
+	}
+	return f.KeyType.Bytes
+}
+
+// readElements returns the elements of one set, the verdicts of a map as names of chains.
+func (k *kernel) readElements(f *nftables.Set) (map[string]string, error) {
+	found, err := k.conn.GetSetElements(f)
+	if err != nil {
+		return nil, fmt.Errorf("read elements of %s: %w", f.Name, err)
 	}
 	elements := make(map[string]string, len(found))
 	for _, e := range found {
 		v := string(e.Val)
-		if s.verdicts {
+		if len(e.Val) > 8 { // no endpoint is longer, every verdict that goes to a chain is
 			v = verdictText(e.Val)
 		}
 		elements[string(e.Key)] = v
 	}
 	return elements, nil
-}
-
-// same tells whether a set in the kernel is what s says. The library reads a verdict map's type into KeyType, so
-// lengths are compared where types cannot be.
-func (s *set) same(f *nftables.Set) bool {
-	if f.IsMap != (s.verdicts || s.value != nil) || f.Dynamic != s.dynamic || f.HasTimeout != s.dynamic || f.Interval || f.Constant || f.Anonymous {
-		return false
-	}
-	return s.size == 0 || f.Size == s.size
 }
 
 // verdictText is the name of the chain that a map's verdict goes to, or something that is no chain's name.
@@ -196,17 +212,25 @@ func verdictText(raw []byte) string {
 
 // set is the library's description of s.
 func (k *kernel) set(s *set) *nftables.Set {
-	d := &nftables.Set{Table: k.table(), Name: s.name, KeyType: nftables.MustConcatSetType(s.key...), Size: s.size}
+	d := &nftables.Set{Table: k.table(), Name: s.name}
+	d.KeyType = concat(s.key)
 	switch {
 	case s.verdicts:
 		d.IsMap, d.DataType = true, nftables.TypeVerdict
 	case s.value != nil:
-		d.IsMap, d.DataType = true, nftables.MustConcatSetType(s.value...)
+		d.IsMap, d.DataType = true, concat(s.value)
 	}
-	if s.dynamic {
-		d.Dynamic, d.HasTimeout, d.Timeout = true, true, time.Hour
+	if s.clients {
+		d.Dynamic, d.HasTimeout, d.Size = true, true, maxClients
 	}
 	return d
+}
+
+func concat(types []nftables.SetDatatype) nftables.SetDatatype {
+	if len(types) == 1 {
+		return types[0]
+	}
+	return nftables.MustConcatSetType(types...)
 }
 
 // At most so many elements go in one message (its length is 16 bits, and silently so), and in one transaction.
@@ -217,94 +241,129 @@ const (
 
 // commit carries a change out, and returns how many transactions that took: one, unless it is huge. After an
 // error the ruleset is as after the last whole transaction, and nothing of the failed one is in force.
+//
+// The order matters: a chain can go once nothing goes to it, a set once no rule looks into it, and an element can
+// come once the chain it goes to is there.
 func (k *kernel) commit(c *change) (transactions uint32, err error) {
 	t := k.table()
+	b := &batch{kernel: k, table: t}
 	if c.rebuild {
 		k.conn.AddTable(t) // so that there is one to delete
 		k.conn.DelTable(t)
 		k.conn.AddTable(t)
-		for _, s := range sets {
-			if err := k.conn.AddSet(k.set(s), nil); err != nil {
-				return 0, fmt.Errorf("describe set %s: %w", s.name, err)
-			}
+	}
+	for _, s := range c.newSets {
+		if err := k.conn.AddSet(k.set(s), nil); err != nil {
+			return 0, fmt.Errorf("describe set %s: %w", s.name, err)
 		}
 	}
-	k.writeChains(t, c)
-	pending := 0
-	flush := func() error {
-		pending = 0
-		if err := k.conn.Flush(); err != nil {
-			return fmt.Errorf("nftables: %w", refusal(err))
+	if err := b.elements(c.del, k.conn.SetDeleteElements); err != nil {
+		return b.transactions, err
+	}
+	if err := b.chains(c); err != nil {
+		return b.transactions, err
+	}
+	for _, name := range c.removeSets {
+		k.conn.DelSet(&nftables.Set{Table: t, Name: name})
+	}
+	// Endpoints before the ports that lead to them: should this take several transactions, no port leads nowhere.
+	for _, verdicts := range []bool{false, true} {
+		part := slices.DeleteFunc(slices.Clone(c.add), func(e element) bool { return e.set.verdicts != verdicts })
+		if err := b.elements(part, k.conn.SetAddElements); err != nil {
+			return b.transactions, err
 		}
-		transactions++
-		return nil
 	}
-	write := func(elements []element, put func(*nftables.Set, []nftables.SetElement) error) error {
-		for len(elements) > 0 {
-			n := 1
-			for n < len(elements) && n < perMessage && elements[n].set == elements[0].set {
-				n++
-			}
-			if pending+n > perTransaction {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			if err := put(k.set(elements[0].set), encode(elements[:n])); err != nil {
-				return fmt.Errorf("describe elements of %s: %w", elements[0].set.name, err)
-			}
-			pending += n
-			elements = elements[n:]
-		}
-		return nil
-	}
-	// A key whose value changes is deleted and added; those must be in one transaction, so the order of the whole
-	// is: deletions, then endpoints, then the ports that point to them.
-	if err := write(c.del, k.conn.SetDeleteElements); err != nil {
-		return transactions, err
-	}
-	if err := write(endpointsFirst(c.add), k.conn.SetAddElements); err != nil {
-		return transactions, err
-	}
-	for _, name := range c.remove {
-		gone := &nftables.Chain{Name: name, Table: t}
-		k.conn.FlushChain(gone)
-		k.conn.DelChain(gone)
-	}
-	return transactions, flush()
+	return b.transactions, b.flush()
 }
 
-// writeChains makes all chains before any rule, since rules jump to chains.
-func (k *kernel) writeChains(t *nftables.Table, c *change) {
+// batch is a transaction, or several, being put together.
+type batch struct {
+	kernel       *kernel
+	table        *nftables.Table
+	pending      int // elements
+	transactions uint32
+}
+
+func (b *batch) flush() error {
+	b.pending = 0
+	if err := b.kernel.conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: %w", refusal(err))
+	}
+	b.transactions++
+	return nil
+}
+
+// elements writes elements, sorted by set, with put.
+func (b *batch) elements(list []element, put func(*nftables.Set, []nftables.SetElement) error) error {
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && n < perMessage && list[n].set.name == list[0].set.name {
+			n++
+		}
+		if b.pending+n > perTransaction {
+			if err := b.flush(); err != nil {
+				return err
+			}
+		}
+		if err := put(b.kernel.set(list[0].set), encode(list[:n])); err != nil {
+			return fmt.Errorf("describe elements of %s: %w", list[0].set.name, err)
+		}
+		b.pending += n
+		list = list[n:]
+	}
+	return nil
+}
+
+// chains makes all chains before any rule, since rules go to chains, and removes some after the others no longer
+// go to them.
+func (b *batch) chains(c *change) error {
 	accept := nftables.ChainPolicyAccept
+	conn := b.kernel.conn
 	for _, m := range c.make {
-		d := &nftables.Chain{Name: m.name, Table: t}
+		d := &nftables.Chain{Name: m.name, Table: b.table}
 		if m.hook != nil {
 			d.Type, d.Hooknum, d.Priority, d.Policy = m.hook.kind, &m.hook.at, &m.hook.priority, &accept
 		}
-		k.conn.AddChain(d)
+		conn.AddChain(d)
 		if !c.rebuild {
-			k.conn.FlushChain(d)
+			conn.FlushChain(d)
 		}
+	}
+	for _, name := range c.remove {
+		conn.FlushChain(&nftables.Chain{Name: name, Table: b.table})
 	}
 	for _, m := range c.make {
 		for _, r := range m.rules {
-			k.conn.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Name: m.name, Table: t}, Exprs: r})
+			exprs, err := b.draw(r)
+			if err != nil {
+				return fmt.Errorf("describe chain %s: %w", m.name, err)
+			}
+			conn.AddRule(&nftables.Rule{Table: b.table, Chain: &nftables.Chain{Name: m.name, Table: b.table}, Exprs: exprs})
 		}
 	}
+	for _, name := range c.remove {
+		conn.DelChain(&nftables.Chain{Name: name, Table: b.table})
+	}
+	return nil
 }
 
-// endpointsFirst puts what is pointed to before what points to it; the elements are sorted by set.
-func endpointsFirst(elements []element) []element {
-	out := make([]element, 0, len(elements))
-	for _, verdicts := range []bool{false, true} {
-		for _, e := range elements {
-			if e.set.verdicts == verdicts {
-				out = append(out, e)
-			}
-		}
+// draw returns the expressions of a rule, having made the map without a name that it draws from.
+func (b *batch) draw(r rule) ([]expr.Any, error) {
+	if len(r.draw) == 0 {
+		return r.exprs, nil
 	}
-	return out
+	m := &nftables.Set{
+		Table: b.table, Anonymous: true, Constant: true, IsMap: true,
+		KeyType: nftables.TypeInteger, DataType: nftables.TypeVerdict,
+	}
+	elements := make([]nftables.SetElement, len(r.draw))
+	for i, name := range r.draw {
+		elements[i] = nftables.SetElement{Key: bigEndian32(uint32(i)), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: name}}
+	}
+	if err := b.kernel.conn.AddSet(m, elements); err != nil {
+		return nil, err
+	}
+	return slices.Concat(r.exprs, r.numgen(), words{&expr.Lookup{SourceRegister: key0, DestRegister: 0, IsDestRegSet: true, SetName: m.Name, SetID: m.ID}}), nil
 }
 
 func encode(elements []element) []nftables.SetElement {

@@ -1,11 +1,9 @@
 package firewall
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,22 +12,19 @@ import (
 	"github.com/shoal-dev/shoal/engine/wire"
 )
 
-// Registers of the kernel, 4 bytes each, as it names them itself. key and what follows it lie side by side, as
-// the fields of a concatenation must; so do the others.
+// Registers of the kernel, 4 bytes each, as it names them itself. They lie side by side, as the fields of a
+// concatenation must.
 const (
 	key0 = unix.NFT_REG_1
 	key1 = unix.NFT_REG32_01
 	key2 = unix.NFT_REG32_02
-	key3 = unix.NFT_REG32_03
-
-	client0 = unix.NFT_REG_2
-	client1 = unix.NFT_REG32_05
-	client2 = unix.NFT_REG32_06
-	client3 = unix.NFT_REG32_07
 )
 
-// rule is what nftables evaluates from left to right.
-type rule []expr.Any
+// rule is what nftables evaluates from left to right. With draw it ends in going to one of these chains at random.
+type rule struct {
+	exprs []expr.Any
+	draw  []string
+}
 
 // chain is a chain with all its rules; hook is nil unless packets enter there.
 type chain struct {
@@ -49,69 +44,75 @@ func prefixOf(instance string) string { return "sh-" + instance + "-" }
 
 // fixedChains are the chains that do not depend on Services.
 func fixedChains(instance string, t *wire.Tables) []chain {
-	fromPod := match(meta(expr.MetaKeyIIFNAME, key0), equal(key0, []byte(prefixOf(instance))))
-	chains := []chain{
-		{"services", nil, []rule{
-			join(serviceKey(), goVia(servicePorts)),
-			join(rule{&expr.Fib{Register: key0, ResultADDRTYPE: true, FlagDADDR: true}, equal(key0, native(unix.RTN_LOCAL))}, nodeKey(), goVia(nodePorts)),
-		}},
-		{"nat-prerouting", &hook{nftables.ChainTypeNAT, *nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest}, []rule{{jump("services")}}},
-		{"nat-output", &hook{nftables.ChainTypeNAT, *nftables.ChainHookOutput, *nftables.ChainPriorityNATDest}, []rule{{jump("services")}}},
-		{"nat-postrouting", &hook{nftables.ChainTypeNAT, *nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource}, postrouting(t)},
-		{"filter-forward", &hook{nftables.ChainTypeFilter, *nftables.ChainHookForward, *nftables.ChainPriorityFilter}, slices.Concat(
-			[]rule{join(fromPod, rule{&expr.Ct{Key: expr.CtKeySTATE, Register: key0}}, anyBit(key0, expr.CtStateBitINVALID), rule{drop()})},
-			refuse(t),
-		)},
-		{"filter-output", &hook{nftables.ChainTypeFilter, *nftables.ChainHookOutput, *nftables.ChainPriorityFilter}, refuse(t)},
-		{"raw-prerouting", &hook{nftables.ChainTypeFilter, *nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw}, slices.Concat(
-			[]rule{
-				join(fromPod, inside(daddr, netip.MustParsePrefix("127.0.0.0/8")), rule{drop()}),
-				join(fromPod, rule{&expr.Fib{Register: key0, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true}, equal(key0, []byte{0})}, rule{drop()}),
-			},
-			untracked(t, daddr, dport),
-		)},
-		{"raw-output", &hook{nftables.ChainTypeFilter, *nftables.ChainHookOutput, *nftables.ChainPriorityRaw}, slices.Concat(
-			untracked(t, daddr, dport), untracked(t, saddr, sport),
-		)},
+	nat := func(at *nftables.ChainHook, priority *nftables.ChainPriority) *hook {
+		return &hook{nftables.ChainTypeNAT, *at, *priority}
 	}
-	return chains
+	filter := func(at *nftables.ChainHook, priority *nftables.ChainPriority) *hook {
+		return &hook{nftables.ChainTypeFilter, *at, *priority}
+	}
+	return []chain{
+		{"services", nil, []rule{
+			all(serviceKey(), goVia(servicePorts)),
+			all(words{&expr.Fib{Register: key0, ResultADDRTYPE: true, FlagDADDR: true}, equal(key0, native(unix.RTN_LOCAL))}, nodeKey(), goVia(nodePorts)),
+		}},
+		{"nat-prerouting", nat(nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest), []rule{all(words{jump("services")})}},
+		{"nat-output", nat(nftables.ChainHookOutput, nftables.ChainPriorityNATDest), []rule{all(words{jump("services")})}},
+		{"nat-postrouting", nat(nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource), postrouting(t)},
+		{"filter-forward", filter(nftables.ChainHookForward, nftables.ChainPriorityFilter), slices.Concat(astray(instance), refuse(t))},
+		{"filter-output", filter(nftables.ChainHookOutput, nftables.ChainPriorityFilter), refuse(t)},
+		{"raw-prerouting", filter(nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), slices.Concat(forged(instance), untracked(t, daddr, dport))},
+		{"raw-output", filter(nftables.ChainHookOutput, nftables.ChainPriorityRaw), slices.Concat(untracked(t, daddr, dport), untracked(t, saddr, sport))},
+	}
 }
+
+func fromPod(instance string) words {
+	return words{meta(expr.MetaKeyIIFNAME, key0), equal(key0, []byte(prefixOf(instance)))}
+}
+
+// forged drops what a pod sends with another's address, or to the host's loopback: the links allow 127.0.0.0/8
+// for the sake of node ports, but never to pods.
+func forged(instance string) []rule {
+	return []rule{
+		all(fromPod(instance), inside(daddr, loopback), words{drop()}),
+		all(fromPod(instance), words{&expr.Fib{Register: key0, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true}, equal(key0, native(0))}, words{drop()}),
+	}
+}
+
+// astray drops answers of pods that belong to no connection: passed on untranslated they would reset the client.
+func astray(instance string) []rule {
+	return []rule{all(fromPod(instance), words{&expr.Ct{Key: expr.CtKeySTATE, Register: key0}}, anyBit(key0, expr.CtStateBitINVALID), words{drop()})}
+}
+
+var loopback = netip.MustParsePrefix("127.0.0.0/8")
 
 // postrouting changes sources where the answer would not come back otherwise.
 func postrouting(t *wire.Tables) []rule {
-	masquerade := &expr.Masq{FullyRandom: true}
-	rules := []rule{
-		{saddr(key0), daddr(key1), &expr.Lookup{SourceRegister: key0, SetName: hairpin.name}, masquerade},
-		join(inside(saddr, netip.MustParsePrefix("127.0.0.0/8")), rule{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: key0}, differs(key0, append([]byte("lo"), 0)), masquerade}),
+	masquerade := words{&expr.Masq{FullyRandom: true}}
+	return []rule{
+		all(words{saddr(key0), daddr(key1), &expr.Lookup{SourceRegister: key0, SetName: hairpin.name}}, masquerade),
+		all(inside(saddr, loopback), words{meta(expr.MetaKeyOIFNAME, key0), differs(key0, []byte("lo\x00"))}, masquerade),
+		all(inside(saddr, t.PodCIDR), outside(daddr, t.Cluster), masquerade),
+		all(
+			words{&expr.Ct{Key: expr.CtKeySTATUS, Register: key0}}, anyBit(key0, ipsDstNAT),
+			outside(saddr, t.Cluster), inside(daddr, t.Cluster), outside(daddr, t.PodCIDR),
+			words{&expr.Fib{Register: key0, ResultADDRTYPE: true, FlagSADDR: true}, differs(key0, native(unix.RTN_LOCAL))}, masquerade,
+		),
 	}
-	if t.PodCIDR.IsValid() {
-		rules = append(rules,
-			join(inside(saddr, t.PodCIDR), outside(daddr, t.Cluster), rule{masquerade}),
-			join(
-				rule{&expr.Ct{Key: expr.CtKeySTATUS, Register: key0}}, anyBit(key0, ipsDstNAT),
-				outside(saddr, t.Cluster), inside(daddr, t.Cluster), outside(daddr, t.PodCIDR),
-				rule{&expr.Fib{Register: key0, ResultADDRTYPE: true, FlagSADDR: true}, differs(key0, native(unix.RTN_LOCAL)), masquerade},
-			),
-		)
-	}
-	return rules
 }
 
 // ipsDstNAT is IPS_DST_NAT: the connection's destination was rewritten.
 const ipsDstNAT = 1 << 5
 
-// refuse answers what still bears an address of a Service.
+// refuse answers what still bears an address of a Service. A reset for TCP, because the kernel sends only so many
+// ICMP messages a second.
 func refuse(t *wire.Tables) []rule {
-	if !t.ServiceCIDR.IsValid() {
-		return nil
-	}
 	left := inside(daddr, t.ServiceCIDR)
 	if t.DNS.IsValid() {
-		left = join(left, rule{daddr(key0), differs(key0, t.DNS.Addr().AsSlice())})
+		left = append(left, daddr(key0), differs(key0, t.DNS.Addr().AsSlice()))
 	}
 	return []rule{
-		join(left, rule{meta(expr.MetaKeyL4PROTO, key0), equal(key0, []byte{unix.IPPROTO_TCP}), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}),
-		join(left, rule{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 3}}),
+		all(left, words{meta(expr.MetaKeyL4PROTO, key0), equal(key0, []byte{unix.IPPROTO_TCP}), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}),
+		all(left, words{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 3}}),
 	}
 }
 
@@ -121,56 +122,67 @@ func untracked(t *wire.Tables, address, port func(uint32) expr.Any) []rule {
 	if !t.DNS.IsValid() {
 		return nil
 	}
-	return []rule{{
-		address(key0), equal(key0, t.DNS.Addr().AsSlice()), port(key0), equal(key0, bigEndian16(t.DNS.Port())), &expr.Notrack{},
-	}}
+	return []rule{all(words{address(key0), equal(key0, t.DNS.Addr().AsSlice()), port(key0), equal(key0, bigEndian16(t.DNS.Port())), &expr.Notrack{}})}
 }
 
-// countChain is a chain that spreads connections over a number of endpoints: "cnt-3" and "node-cnt-3", or with
-// session affinity "aff-3-10800" and "node-aff-3-10800".
-func countChain(name string) (chain, error) {
-	kind, rest := "", name
-	node := strings.HasPrefix(name, "node-")
-	if node {
-		rest = strings.TrimPrefix(name, "node-")
+// countChain spreads connections over n endpoints: "cnt-3" over ep-0, ep-1 and ep-2.
+func countChain(prefix string, n int) chain {
+	to := make([]string, n)
+	for i := range to {
+		to[i] = prefix + "ep-" + strconv.Itoa(i)
 	}
-	kind, rest, _ = strings.Cut(rest, "-")
-	count, seconds, sticky := strings.Cut(rest, "-")
-	n, err := strconv.Atoi(count)
-	if err != nil || n < 1 || sticky != (kind == "aff") {
-		return chain{}, fmt.Errorf("chain %q: want cnt-N or aff-N-SECONDS", name)
-	}
-	draw := join(rule{}, endpointOf(node, uint32(n)))
-	c := chain{name: name}
-	if sticky {
-		ttl, err := strconv.Atoi(seconds)
-		if err != nil || ttl < 1 {
-			return chain{}, fmt.Errorf("chain %q: want aff-N-SECONDS", name)
-		}
-		remember := &expr.Dynset{
-			SrcRegKey: client0, SrcRegData: key0, SetName: affinity.name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: secondsOf(ttl),
-		}
-		c.rules = append(c.rules,
-			join(clientKey(), rule{&expr.Lookup{SourceRegister: client0, DestRegister: key0, IsDestRegSet: true, SetName: affinity.name}, remember, dnat()}),
-			join(clientKey(), draw, rule{remember, dnat()}),
-		)
-	}
-	c.rules = append(c.rules, join(draw, rule{dnat()}))
-	return c, nil
+	return chain{name: prefix + "cnt-" + strconv.Itoa(n), rules: spread(to)}
 }
 
-// endpointOf draws one of n endpoints into key0 (address) and key1 (port).
-func endpointOf(node bool, n uint32) rule {
-	if node {
-		return join(nodeKey(), rule{
-			&expr.Numgen{Register: key2, Modulus: n, Type: unix.NFT_NG_RANDOM},
-			&expr.Lookup{SourceRegister: key0, DestRegister: key0, IsDestRegSet: true, SetName: nodeEndpoints.name},
-		})
+// perDraw is how many chains one rule draws from, since the elements of its map go in one message.
+const perDraw = 256
+
+// spread goes to one of the chains with the same chance for each, give or take 1 in 256 when there are more than
+// 256: then they are split into groups, the first of which is taken with one chance in so many, and so on.
+func spread(to []string) []rule {
+	if len(to) == 1 {
+		return []rule{all(words{&expr.Verdict{Kind: expr.VerdictGoto, Chain: to[0]}})}
 	}
-	return join(serviceKey(), rule{
-		&expr.Numgen{Register: key3, Modulus: n, Type: unix.NFT_NG_RANDOM},
-		&expr.Lookup{SourceRegister: key0, DestRegister: key0, IsDestRegSet: true, SetName: serviceEndpoints.name},
-	})
+	groups := (len(to) + perDraw - 1) / perDraw
+	var rules []rule
+	for g := groups; g > 0; g-- {
+		n := (len(to) + g - 1) / g
+		r := rule{draw: to[:n]}
+		if g > 1 {
+			r.exprs = words{&expr.Numgen{Register: key0, Modulus: uint32(g), Type: unix.NFT_NG_RANDOM}, equal(key0, native(0))}
+		}
+		rules = append(rules, r)
+		to = to[n:]
+	}
+	return rules
+}
+
+// endpointChain sends a connection to the endpoint that a service has at one index.
+func endpointChain(s *set, key words) chain {
+	found := &expr.Lookup{SourceRegister: key0, DestRegister: key0, IsDestRegSet: true, SetName: s.name}
+	return chain{name: s.name, rules: []rule{all(key, words{found, dnat()})}}
+}
+
+// stickyChains are those of a port with session affinity: one that looks for the client among those of each
+// endpoint before it draws, and one an endpoint that remembers the client. When its set is full, the client is
+// sent there nevertheless.
+func stickyChains(name string, to []netip.AddrPort, seconds int32) ([]chain, []*set) {
+	main := chain{name: name}
+	chains := make([]chain, 0, len(to)+1)
+	members := make([]*set, 0, len(to))
+	names := make([]string, 0, len(to))
+	for _, e := range to {
+		s := clientSet(name, e)
+		main.rules = append(main.rules, all(words{saddr(key0), &expr.Lookup{SourceRegister: key0, SetName: s.name}, &expr.Verdict{Kind: expr.VerdictGoto, Chain: s.name}}))
+		ip := e.Addr().As4()
+		chains = append(chains, chain{name: s.name, rules: []rule{
+			all(words{saddr(key0), &expr.Dynset{SrcRegKey: key0, SetName: s.name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: secondsOf(seconds)}}),
+			all(words{&expr.Immediate{Register: key0, Data: ip[:]}, &expr.Immediate{Register: key1, Data: bigEndian16(e.Port())}, dnat()}),
+		}})
+		members, names = append(members, s), append(names, s.name)
+	}
+	main.rules = append(main.rules, spread(names)...)
+	return append(chains, main), members
 }
 
 func dnat() expr.Any {
