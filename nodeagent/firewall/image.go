@@ -62,7 +62,8 @@ func (o objects) addSticky(p *wire.Port) {
 		return
 	}
 	for _, e := range entrances(p) {
-		chains, sets := stickyChains(e.chain, e.to, e.keep)
+		proto, _ := number(p.Protocol)
+		chains, sets := stickyChains(e.chain, proto, e.to, e.keep)
 		o.addChain(chains...)
 		o.addSet(sets...)
 	}
@@ -185,7 +186,7 @@ func (r rule) bytes() string {
 	for i, name := range r.draw {
 		elements[string(bigEndian32(uint32(i)))] = name
 	}
-	return exprBytes(slices.Concat(r.exprs, r.numgen())) + drawText(elements)
+	return exprBytes(slices.Concat(r.exprs, r.numgen()[:1])) + drawText(elements) // the library cannot read Byteorder
 }
 
 // numgen draws the index of one of the chains, in the order of bytes in which nft prints the keys of such a map.

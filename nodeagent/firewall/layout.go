@@ -166,7 +166,7 @@ func endpointChain(s *set, key words) chain {
 // stickyChains are those of a port with session affinity: one that looks for the client among those of each
 // endpoint before it draws, and one an endpoint that remembers the client. When its set is full, the client is
 // sent there nevertheless.
-func stickyChains(name string, to []netip.AddrPort, seconds int32) ([]chain, []*set) {
+func stickyChains(name string, proto byte, to []netip.AddrPort, seconds int32) ([]chain, []*set) {
 	main := chain{name: name}
 	chains := make([]chain, 0, len(to)+1)
 	members := make([]*set, 0, len(to))
@@ -177,7 +177,7 @@ func stickyChains(name string, to []netip.AddrPort, seconds int32) ([]chain, []*
 		ip := e.Addr().As4()
 		chains = append(chains, chain{name: s.name, rules: []rule{
 			all(words{saddr(key0), &expr.Dynset{SrcRegKey: key0, SetName: s.name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: secondsOf(seconds)}}),
-			all(words{&expr.Immediate{Register: key0, Data: ip[:]}, &expr.Immediate{Register: key1, Data: bigEndian16(e.Port())}, dnat()}),
+			all(words{meta(expr.MetaKeyL4PROTO, key0), equal(key0, []byte{proto}), &expr.Immediate{Register: key0, Data: ip[:]}, &expr.Immediate{Register: key1, Data: bigEndian16(e.Port())}, dnat()}),
 		}})
 		members, names = append(members, s), append(names, s.name)
 	}
