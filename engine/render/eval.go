@@ -139,9 +139,7 @@ func (l *Loaded) Eval() (app App) {
 	var objects []Object
 	for _, file := range sortedKeys(l.docs) {
 		for _, d := range l.docs[file] {
-			o, ps := b.fromYAML(file, d)
-			objects = append(objects, o)
-			problems = append(problems, ps...)
+			objects = append(objects, Object{JSON: d.json, File: file, Line: d.line, place: yamlPlace{file: file, doc: d}})
 		}
 	}
 	if l.pkg != nil {
@@ -260,20 +258,9 @@ func (b *Batch) fromCUE(l *Loaded) ([]Object, Problems) {
 			return nil, append(c.out, Problem{File: path.Join("apps", l.Name), Text: fmt.Sprintf("has more than %d objects", MaxObjects)})
 		}
 		value := list.Value()
-		k, text := kindOf(value)
-		if text != "" {
-			c.put(at, text, nil)
+		if value.IncompleteKind() != cue.StructKind {
+			c.put(at, "is no object: expected apiVersion, kind and metadata", nil)
 			continue
-		}
-		if !isMade {
-			checked := b.def(k.Kind).Unify(value)
-			oc := &valueProblems{files: files, defs: func(string) (cue.Value, kind, bool) { return b.def(k.Kind), k, true }, prefix: at, strip: 1}
-			if err := checked.Validate(cue.Concrete(true)); err != nil {
-				oc.add(err)
-				oc.missing(at, checked, b.def(k.Kind), 0)
-				c.out = append(c.out, oc.out...)
-				continue
-			}
 		}
 		o := Object{place: cuePlace{files: files, at: at, own: isMade && at[0] != "app"}}
 		o.File, o.Line = o.place.find(nil)
@@ -291,36 +278,6 @@ func (b *Batch) fromCUE(l *Loaded) ([]Object, Problems) {
 	return out, c.out
 }
 
-// fromYAML checks one document against the definition of its kind.
-func (b *Batch) fromYAML(file string, d document) (Object, Problems) {
-	o := Object{JSON: d.json, File: file, Line: d.line, place: yamlPlace{file: file, doc: d}}
-	v := b.prepared.ctx.CompileBytes(d.json) // JSON is CUE
-	k, text := kindOf(v)
-	if text != "" {
-		line := d.line
-		if strings.HasPrefix(text, "apiVersion") && d.lines["apiVersion"] > 0 {
-			line = d.lines["apiVersion"]
-		} else if d.lines["kind"] > 0 {
-			line = d.lines["kind"]
-		}
-		return o, Problems{{File: file, Line: line, Text: text}}
-	}
-	checked := b.def(k.Kind).Unify(v)
-	err := checked.Validate(cue.Concrete(true))
-	if err == nil {
-		return o, nil
-	}
-	c := &valueProblems{defs: func(string) (cue.Value, kind, bool) { return b.def(k.Kind), k, true }, prefix: []string{k.Kind, ""}, strip: 1}
-	c.add(err)
-	c.missing(c.prefix, checked, b.def(k.Kind), 0)
-	for i, p := range c.out {
-		inner := parsePath(p.Path)[2:]
-		c.out[i].Path = pathString(inner)
-		c.out[i].File, c.out[i].Line = o.place.find(inner)
-	}
-	return o, c.out
-}
-
 // def is the definition of a kind.
 func (b *Batch) def(kind string) cue.Value {
 	return b.prepared.value.LookupPath(cue.MakePath(cue.Def(kind)))
@@ -334,26 +291,6 @@ func (b *Batch) definition(field string) (cue.Value, kind, bool) {
 		return b.def(k.Kind), k, true
 	}
 	return cue.Value{}, kind{}, false
-}
-
-// kindOf reads an object's kind, or says what is wrong with it.
-func kindOf(v cue.Value) (kind, string) {
-	name, err := v.LookupPath(cue.MakePath(cue.Str("kind"))).String()
-	if err != nil {
-		return kind{}, "has no kind; expected one of " + kindNames()
-	}
-	version, err := v.LookupPath(cue.MakePath(cue.Str("apiVersion"))).String()
-	if err != nil {
-		return kind{}, "has no apiVersion"
-	}
-	k, ok := kindNamed(name)
-	if !ok {
-		return kind{}, fmt.Sprintf("kind %s (%s) is not supported yet; expected one of %s", name, version, kindNames())
-	}
-	if version != k.APIVersion {
-		return kind{}, fmt.Sprintf("apiVersion %s of kind %s is not supported; expected %s", version, name, k.APIVersion)
-	}
-	return k, ""
 }
 
 // unknownFields finds regular fields that are written at the head of a package and are neither a kind's nor

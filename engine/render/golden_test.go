@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/tools/txtar"
+
+	"github.com/shoal-dev/shoal/engine/source"
 )
 
 var update = flag.Bool("update", false, "rewrite the wanted parts of testdata")
@@ -18,11 +20,11 @@ var update = flag.Bool("update", false, "rewrite the wanted parts of testdata")
 //
 // The file `want` holds what comes out: objects, one a line with their place, or problems.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
+	names, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(names) == 0 {
 		t.Fatal("no testdata", err)
 	}
-	for _, file := range files {
+	for _, file := range names {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			ar, err := txtar.ParseFile(file)
 			if err != nil {
@@ -40,10 +42,10 @@ func TestGolden(t *testing.T) {
 			}
 			want := ""
 			text, _ := os.ReadFile(file)
-			tree := repo(string(text))
-			want = tree["want"]
-			delete(tree, "want")
-			got := renderText(t, tree, env)
+			all := files(string(text))
+			want = all["want"]
+			delete(all, "want")
+			got := renderText(t, treeOf(t, all), env)
 			if *update {
 				for i := range ar.Files {
 					if ar.Files[i].Name == "want" {
@@ -62,7 +64,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func renderText(t *testing.T, tree memTree, env Environment) string {
+func renderText(t *testing.T, tree source.Tree, env Environment) string {
 	t.Helper()
 	apps, err := Apps(tree)
 	if err != nil {

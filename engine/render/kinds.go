@@ -9,25 +9,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// kind is one kind of object that can be written.
+// kind is one kind of object that has a field of its own in a package.
 type kind struct {
-	Field      string // of a package: `deployment: web: {...}`
-	Kind       string
-	APIVersion string
-	Type       reflect.Type // Kubernetes' own, to tell a typing error from a field that Shoal lacks
+	Field string       // of a package: `deployment: web: {...}`
+	Kind  string       // and the definition's name
+	Type  reflect.Type // Kubernetes' own, to tell a mistyped name from a field that Shoal lacks
 }
 
-// kinds are all kinds that work, in the order in which problems and documentation name them.
+// kinds are those that the schema defines. Others may stand in `objects` and in YAML, for a later stage to judge.
 var kinds = []kind{
-	{"namespace", "Namespace", "v1", reflect.TypeFor[corev1.Namespace]()},
-	{"pod", "Pod", "v1", reflect.TypeFor[corev1.Pod]()},
-	{"replicaSet", "ReplicaSet", "apps/v1", reflect.TypeFor[appsv1.ReplicaSet]()},
-	{"deployment", "Deployment", "apps/v1", reflect.TypeFor[appsv1.Deployment]()},
-	{"job", "Job", "batch/v1", reflect.TypeFor[batchv1.Job]()},
-	{"cronJob", "CronJob", "batch/v1", reflect.TypeFor[batchv1.CronJob]()},
-	{"service", "Service", "v1", reflect.TypeFor[corev1.Service]()},
-	{"configMap", "ConfigMap", "v1", reflect.TypeFor[corev1.ConfigMap]()},
-	{"secret", "Secret", "v1", reflect.TypeFor[corev1.Secret]()},
+	{"namespace", "Namespace", reflect.TypeFor[corev1.Namespace]()},
+	{"pod", "Pod", reflect.TypeFor[corev1.Pod]()},
+	{"replicaSet", "ReplicaSet", reflect.TypeFor[appsv1.ReplicaSet]()},
+	{"deployment", "Deployment", reflect.TypeFor[appsv1.Deployment]()},
+	{"job", "Job", reflect.TypeFor[batchv1.Job]()},
+	{"cronJob", "CronJob", reflect.TypeFor[batchv1.CronJob]()},
+	{"service", "Service", reflect.TypeFor[corev1.Service]()},
+	{"configMap", "ConfigMap", reflect.TypeFor[corev1.ConfigMap]()},
+	{"secret", "Secret", reflect.TypeFor[corev1.Secret]()},
 }
 
 func kindOfField(field string) (kind, bool) {
@@ -37,23 +36,6 @@ func kindOfField(field string) (kind, bool) {
 		}
 	}
 	return kind{}, false
-}
-
-func kindNamed(name string) (kind, bool) {
-	for _, k := range kinds {
-		if k.Kind == name {
-			return k, true
-		}
-	}
-	return kind{}, false
-}
-
-func kindNames() string {
-	names := make([]string, len(kinds))
-	for i, k := range kinds {
-		names[i] = k.Kind
-	}
-	return strings.Join(names, ", ")
 }
 
 // isKubernetes says whether path, from the object's root, is a field of Kubernetes' type.

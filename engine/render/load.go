@@ -34,9 +34,9 @@ type loader struct {
 	ctx    *build.Context
 	schema *build.Instance
 
-	packages map[string]*pkg          // by import path
-	parsed   map[string]*parsedFile   // by path in the tree
-	loading  []string                 // import paths under way, to find a cycle
+	packages map[string]*pkg           // by import path
+	parsed   map[string]*parsedFile    // by path in the tree
+	loading  []string                  // import paths under way, to find a cycle
 	listed   map[string][]source.Entry // directories
 }
 
@@ -97,6 +97,7 @@ func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 	p.inst = l.ctx.NewInstance(dir, l.importer(p))
 	p.inst.Module, p.inst.Root, p.inst.Dir = l.module, ".", dir
 	var problems Problems
+	called := name // the package, once it is known
 	for at := dir; ; at = path.Dir(at) {
 		p.reads.pkg(at)
 		entries, err := l.list(at)
@@ -111,7 +112,7 @@ func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 			file := path.Join(at, e.Name)
 			// Above the package's own directory only files of its name matter, and a broken one is no
 			// fault of this package unless it says that it belongs to it.
-			if at != dir && !l.inPackage(file, p.inst.PkgName) {
+			if at != dir && !l.inPackage(file, called) {
 				continue
 			}
 			syntax, err := l.parse(file)
@@ -126,10 +127,11 @@ func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 			case pkgName == "" || pkgName == "_":
 				problems = append(problems, Problem{File: file, Line: 1, Text: "has no package clause; expected `package " + packageName(dir) + "` at its head"})
 				continue
-			case p.inst.PkgName != "" && pkgName != p.inst.PkgName:
-				problems = append(problems, Problem{File: file, Line: syntax.Pos().Line(), Text: fmt.Sprintf("is of package %s, others in its directory are of package %s; a directory holds one package", pkgName, p.inst.PkgName)})
+			case called != "" && pkgName != called:
+				problems = append(problems, Problem{File: file, Line: 1, Text: fmt.Sprintf("is of package %s, others in its directory are of package %s; a directory holds one package", pkgName, called)})
 				continue
 			}
+			called = pkgName
 			include, err := l.included(syntax, p.reads)
 			if err != nil {
 				problems = append(problems, cueProblems(err, "")...)
@@ -137,9 +139,6 @@ func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 			}
 			added++
 			if !include {
-				if p.inst.PkgName == "" {
-					p.inst.PkgName = pkgName
-				}
 				continue
 			}
 			syntax.Pos().File().SetFSLoc(token.FSLoc{FS: treeFS{l.tree, p.reads}, Path: file})
@@ -156,11 +155,8 @@ func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 			}
 			return nil, fmt.Errorf("no CUE files in %s", dir)
 		}
-		if at == "." || p.inst.PkgName == "" && len(p.files) == 0 {
+		if at == "." || called == "" {
 			break
-		}
-		if p.inst.PkgName == "" {
-			p.inst.PkgName = p.files[0].PackageName()
 		}
 	}
 	if len(problems) > 0 {
@@ -210,12 +206,12 @@ func (l *loader) imported(importer *pkg, pos token.Pos, importPath string) *buil
 	if !qualified {
 		name = path.Base(base)
 	}
+	if slices.Contains(l.loading, importPath) {
+		return refuse("packages import each other: %s", strings.Join(append(l.loading, importPath), " -> "))
+	}
 	if p := l.packages[importPath]; p != nil {
 		importer.imports = append(importer.imports, p)
 		return p.inst
-	}
-	if slices.Contains(l.loading, importPath) {
-		return refuse("packages import each other: %s", strings.Join(append(l.loading, importPath), " -> "))
 	}
 	l.loading = append(l.loading, importPath)
 	defer func() { l.loading = l.loading[:len(l.loading)-1] }()

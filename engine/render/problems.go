@@ -39,12 +39,15 @@ func cueProblems(err error, file string) Problems {
 func message(e cueerrors.Error) string {
 	format, args := e.Msg()
 	text := strings.TrimSuffix(fmt.Sprintf(format, args...), ":")
+	for strings.HasPrefix(text, "import failed: ") {
+		text = strings.TrimPrefix(text, "import failed: ")
+	}
 	if inner := errors.Unwrap(e); inner != nil && !strings.Contains(text, inner.Error()) {
 		cause := inner.Error()
 		if c, ok := errors.AsType[cueerrors.Error](inner); ok {
 			cause = message(c)
 		}
-		if text == "" {
+		if text == "" || text == "import failed" {
 			return cause
 		}
 		text += ": " + cause
@@ -64,10 +67,8 @@ func authors(e cueerrors.Error) token.Pos {
 
 // valueProblems turns the errors of evaluated values into problems: one for each path, at the author's place.
 type valueProblems struct {
-	files  []*ast.File
-	defs   func(root string) (cue.Value, kind, bool) // the definition behind a top-level field's entries
-	prefix []string                                  // of all paths
-	strip  int                                       // elements of an error's path that prefix stands for
+	files []*ast.File
+	defs  func(root string) (cue.Value, kind, bool) // the definition behind a top-level field's entries
 
 	out  Problems
 	seen map[string]bool
@@ -86,11 +87,7 @@ func (c *valueProblems) add(err error) {
 			c.out = append(c.out, l.Problems...)
 			continue
 		}
-		path := e.Path()
-		if len(path) >= c.strip {
-			path = path[c.strip:]
-		}
-		path = unquoted(append(slices.Clone(c.prefix), path...))
+		path := unquoted(slices.Clone(e.Path()))
 		key := pathString(path)
 		g := byPath[key]
 		if g == nil {

@@ -31,8 +31,7 @@ func inDecls(decls []ast.Decl, path []string) (pos token.Pos, depth int) {
 	for _, d := range decls {
 		switch x := d.(type) {
 		case *ast.Field:
-			name, _, err := ast.LabelName(x.Label)
-			if err != nil || name != path[0] {
+			if !mayBe(x.Label, path[0]) {
 				continue
 			}
 			best(x.Pos(), 1)
@@ -41,9 +40,26 @@ func inDecls(decls []ast.Decl, path []string) (pos token.Pos, depth int) {
 			}
 		case *ast.EmbedDecl:
 			best(inExpr(x.Expr, path))
+		case *ast.Comprehension:
+			best(inExpr(x.Value, path))
 		}
 	}
 	return pos, depth
+}
+
+// mayBe says whether a label is name, or is computed and so may become it.
+func mayBe(label ast.Label, name string) bool {
+	switch x := label.(type) {
+	case *ast.Interpolation, *ast.ParenExpr:
+		return true
+	case *ast.Alias:
+		if l, ok := x.Expr.(ast.Label); ok {
+			return mayBe(l, name)
+		}
+		return false
+	}
+	s, _, err := ast.LabelName(label)
+	return err == nil && s == name
 }
 
 func inExpr(e ast.Expr, path []string) (pos token.Pos, depth int) {

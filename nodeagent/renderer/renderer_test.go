@@ -81,8 +81,8 @@ func text(apps []App) string {
 
 func TestRender(t *testing.T) {
 	r := newRenderer(t, "renderer", Limits{})
-	tree := repo(webApp + "-- apps/bad/bad.cue --\npackage bad\n\nx: 1\n-- apps/bad/y.yaml --\na: 1\n")
-	want := `bad: !apps/bad/bad.cue:3: x: no such field; expected one of app, objects, namespace, pod, replicaSet, deployment, job, cronJob, service, configMap, secret (helpers begin with _ or #) !apps/bad/y.yaml:1: has no kind; expected one of Namespace, Pod, ReplicaSet, Deployment, Job, CronJob, Service, ConfigMap, Secret
+	tree := repo(t, webApp+"-- apps/bad/bad.cue --\npackage bad\n\nx: 1\n-- apps/bad/y.yaml --\na: 1\n")
+	want := `bad: !apps/bad/bad.cue:3: x: no such field; expected one of app, objects, namespace, pod, replicaSet, deployment, job, cronJob, service, configMap, secret (helpers begin with _ or #)
 web: Deployment@apps/web/web.cue:7 Service@apps/web/web.cue:7
 `
 	for _, rendered := range []int{2, 0} {
@@ -102,7 +102,7 @@ web: Deployment@apps/web/web.cue:7 Service@apps/web/web.cue:7
 
 func TestCompile(t *testing.T) {
 	r := newRenderer(t, "compiler", Limits{})
-	tree := repo(webApp + "-- apps/refused/x.yaml --\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
+	tree := repo(t, webApp+"-- apps/refused/x.yaml --\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
 	apps, _, err := r.Render(context.Background(), Request{Tree: tree, Environment: dev})
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestCompile(t *testing.T) {
 
 func TestEnvironments(t *testing.T) {
 	r := newRenderer(t, "renderer", Limits{})
-	envs, problems, err := r.Environments(context.Background(), repo("-- shoal.cue --\npackage shoal\nenvironments: dev: ref: \"main\"\n"))
+	envs, problems, err := r.Environments(context.Background(), repo(t, "-- shoal.cue --\npackage shoal\nenvironments: dev: ref: \"main\"\n"))
 	if err != nil || len(problems) > 0 {
 		t.Fatal(err, problems)
 	}
