@@ -52,7 +52,10 @@ func object(f fields) fields {
 	for _, name := range kube.ServerSide {
 		meta[name] = yes
 	}
-	f["apiVersion"], f["kind"], f["metadata"], f["status"] = yes, yes, in(meta), yes
+	f["apiVersion"], f["kind"], f["metadata"] = yes, yes, in(meta)
+	if _, spec := f["spec"]; spec {
+		f["status"] = yes
+	}
 	return f
 }
 

@@ -2,8 +2,10 @@ package kube
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -16,13 +18,17 @@ func Default(obj Object) {
 }
 
 // Validate returns what an API server would say against creating obj, in its own words; obj has its namespace and
-// its defaults, and is not changed.
+// its defaults, and is not changed. They are sorted by field.
 func Validate(obj Object) field.ErrorList {
 	k := kindOf(obj)
 	if k == nil {
 		return field.ErrorList{field.NotSupported(field.NewPath("kind"), obj.GetObjectKind().GroupVersionKind().Kind, Kinds())}
 	}
-	return k.check(obj)
+	errs := k.check(obj)
+	slices.SortStableFunc(errs, func(a, b *field.Error) int { // Kubernetes walks maps in any order
+		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Error(), b.Error()))
+	})
+	return errs
 }
 
 func kindOf(obj Object) *kind { return find(obj.GetObjectKind().GroupVersionKind().Kind) }

@@ -34,6 +34,14 @@ func defaultSecret(s *corev1.Secret) {
 	coredefaults.SetObjectDefaults_Secret(s)
 }
 
+// defaultService also makes clusterIPs agree with clusterIP, as an API server does outside of its defaults.
+func defaultService(s *corev1.Service) {
+	coredefaults.SetObjectDefaults_Service(s)
+	if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
+		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+	}
+}
+
 func checkPod(p *core.Pod) field.ErrorList {
 	opts := podapi.GetValidationOptionsFromPodSpecAndMeta(&p.Spec, nil, &p.ObjectMeta, nil)
 	opts.ResourceIsPod = true

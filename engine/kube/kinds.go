@@ -57,7 +57,7 @@ var kinds = []kind{
 			return appsvalidation.ValidateReplicaSet(r, podapi.GetValidationOptionsFromPodTemplate(&r.Spec.Template, nil))
 		}),
 	of("", "Secret", defaultSecret, coredefaults.Convert_v1_Secret_To_core_Secret, corevalidation.ValidateSecret),
-	of("", "Service", coredefaults.SetObjectDefaults_Service, coredefaults.Convert_v1_Service_To_core_Service,
+	of("", "Service", defaultService, coredefaults.Convert_v1_Service_To_core_Service,
 		corevalidation.ValidateServiceCreate),
 }
 
