@@ -27,10 +27,13 @@ type Built struct {
 // is atomic, any problem holds back everything. All problems are told at once.
 //
 // previous is the set that is active, nil if there is none; content must have its objects, of which only those of
-// held apps are read. The error is that of content, or two apps of one name.
+// held apps are read. The error is that of content, or a name of no use.
 //
 // Objects of good apps are not decoded, so that a commit that changes one app of a thousand costs milliseconds.
 func Build(env render.Environment, apps []App, previous *Set, content Content) (Built, error) {
+	if !isWord(env.Name) {
+		return Built{}, fmt.Errorf("build: environment %q: a name must not have white space", env.Name)
+	}
 	b := builder{env: env, apps: map[string]*App{}, held: map[string]bool{}, content: content}
 	if previous != nil {
 		b.previous = previous.Entries
