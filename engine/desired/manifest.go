@@ -38,10 +38,10 @@ func (s *Set) Encode() []byte {
 
 // DecodeSet reads a manifest and names it by its digest. It refuses what Encode could not have written.
 func DecodeSet(b []byte) (*Set, error) {
-	first, rest, _ := strings.Cut(string(b), "\n")
+	first, rest, ended := strings.Cut(string(b), "\n")
 	name, ok := strings.CutPrefix(first, header)
-	if !ok || !isWord(name) {
-		return nil, fmt.Errorf("decode manifest: line 1: expected %q and an environment", strings.TrimSpace(header))
+	if !ok || !ended || !isWord(name) {
+		return nil, fmt.Errorf("decode manifest: line 1: expected %q and an environment, then lines", strings.TrimSpace(header))
 	}
 	s := &Set{Environment: name, Entries: make([]Entry, 0, strings.Count(rest, "\n")), D: DigestOf(b)}
 	for n := 2; rest != ""; n++ {

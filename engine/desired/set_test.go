@@ -124,9 +124,10 @@ func TestDecodeSet(t *testing.T) {
 	good := string(store.build(t, render.Environment{Name: "dev"}, nil, shop(2)).Manifest)
 	lines := strings.SplitAfter(strings.TrimSuffix(good, "\n"), "\n")
 	for _, c := range []struct{ in, want string }{
-		{"", `decode manifest: line 1: expected "shoal manifest 1" and an environment`},
-		{"shoal manifest 1 \n", `decode manifest: line 1: expected "shoal manifest 1" and an environment`},
-		{"shoal manifest 2 dev\n", `decode manifest: line 1: expected "shoal manifest 1" and an environment`},
+		{"", `decode manifest: line 1: expected "shoal manifest 1" and an environment, then lines`},
+		{"shoal manifest 1 \n", `decode manifest: line 1: expected "shoal manifest 1" and an environment, then lines`},
+		{"shoal manifest 2 dev\n", `decode manifest: line 1: expected "shoal manifest 1" and an environment, then lines`},
+		{"shoal manifest 1 dev", `decode manifest: line 1: expected "shoal manifest 1" and an environment, then lines`},
 		{good[:len(good)-1], "decode manifest: line 9: cut short"},
 		{lines[0] + lines[2] + lines[1], "decode manifest: line 3: ConfigMap dev/app-000 is not after ConfigMap dev/app-001"},
 		{lines[0] + lines[1] + lines[1], "decode manifest: line 3: ConfigMap dev/app-000 is not after ConfigMap dev/app-000"},

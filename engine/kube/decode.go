@@ -49,6 +49,9 @@ func Decode(b []byte) (Object, []Fault) {
 		return nil, []Fault{{"apiVersion", fmt.Sprintf("Unsupported value: %q: supported values: %q", version, k.apiVersion())}}
 	}
 	obj := k.new()
+	if faults := absurdQuantities(b, obj); len(faults) > 0 {
+		return nil, faults
+	}
 	strict, err := utiljson.UnmarshalStrict(b, obj)
 	if err == nil && len(strict) == 0 {
 		return obj, nil

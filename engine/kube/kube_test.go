@@ -219,6 +219,23 @@ spec.containers[0].ports[0].containerPort: Invalid value: expected an integer of
 spec.containers[0].resources.limits[cpu]: Invalid value: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
 spec.containers[0].resources.limits[memory]: Invalid value: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'`,
 		},
+		{
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"1e-99999999"},"spec":{"containers":[{"resources":{"limits":{"cpu":"1e-99999999","memory":1e2147483647},
+			"requests":{"cpu":" 1E999","memory":"` + strings.Repeat("1", 100) + `","a":"1e99"}}}],"volumes":[{"emptyDir":{"sizeLimit":"1e-100"}}]}}`,
+			`spec.containers[0].resources.limits[cpu]: ` + absurdText + `
+spec.containers[0].resources.limits[memory]: ` + absurdText + `
+spec.containers[0].resources.requests[cpu]: ` + absurdText + `
+spec.containers[0].resources.requests[memory]: ` + absurdText + `
+spec.volumes[0].emptyDir.sizeLimit: ` + absurdText,
+		},
+		{
+			`{"apiVersion":"apps/v1","kind":"Deployment","spec":{"template":{"spec":{"containers":[{"resources":{"limits":{"cpu":"1e-99999999"}}}]}}}}`,
+			`spec.template.spec.containers[0].resources.limits[cpu]: ` + absurdText,
+		},
+		{ // looks like one and is none
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"1e-99999999"},"spec":{"containers":[{"image":"a@sha256:0123456789012345678901234567890123456789012345678901234567890123"}]}}`,
+			"",
+		},
 	} {
 		obj, faults := Decode([]byte(c.in))
 		var lines []string

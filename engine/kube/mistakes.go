@@ -38,6 +38,10 @@ func fit(v any, t reflect.Type, path string, faults *[]Fault) {
 	if v == nil {
 		return // null is as good as absent
 	}
+	if t == quantityType && absurd(quantityOf(v)) {
+		*faults = append(*faults, Fault{path, absurdText})
+		return
+	}
 	if reflect.PointerTo(t).Implements(unmarshaler) && t.Kind() != reflect.Pointer {
 		b, err := json.Marshal(v)
 		if err == nil {
