@@ -61,6 +61,9 @@ func (it Item) entry() Entry {
 // with a slash, a line cut short and names out of order or repeated are errors, so that no tree can be read two ways.
 func ParseTree(raw []byte) ([]Item, error) {
 	items := make([]Item, 0, len(raw)/36)
+	// All names and ids share two strings: a directory of a thousand apps is a handful of allocations.
+	text := string(raw)
+	digits := make([]byte, 0, len(raw)/36*40)
 	for at := 0; at < len(raw); {
 		line := raw[at:]
 		space := bytes.IndexByte(line[:min(len(line), 7)], ' ')
@@ -82,12 +85,17 @@ func ParseTree(raw []byte) ([]Item, error) {
 		if len(rest) < sha1.Size {
 			return nil, fmt.Errorf("tree: %q: the id is cut short", name)
 		}
-		it := Item{Name: string(name), ID: ID(hex.EncodeToString(rest[:sha1.Size])), Kind: kind}
+		digits = hex.AppendEncode(digits, rest[:sha1.Size])
+		it := Item{Name: text[at+space+1 : at+space+1+end], Kind: kind}
 		if n := len(items); n > 0 && compareItems(items[n-1], it) >= 0 {
 			return nil, fmt.Errorf("tree: %q after %q: names must be sorted and each stand once", it.Name, items[n-1].Name)
 		}
 		items = append(items, it)
 		at += space + 2 + end + sha1.Size
+	}
+	ids := string(digits)
+	for i := range items {
+		items[i].ID = ID(ids[40*i : 40*i+40])
 	}
 	return items, nil
 }

@@ -2,8 +2,10 @@ package bare
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,13 +21,7 @@ const smallPack = 16 << 20
 func (r *Repo) Compact(ctx context.Context) error {
 	r.compact.Lock()
 	defer r.compact.Unlock()
-	var small []*pack
-	size := int64(0)
-	for _, p := range *r.packs.Load() {
-		if p.size <= smallPack && size < 4*smallPack {
-			small, size = append(small, p), size+p.size
-		}
-	}
+	small := mergeable(*r.packs.Load())
 	if len(small) < 2 {
 		return nil
 	}
@@ -53,6 +49,22 @@ func (r *Repo) Compact(ctx context.Context) error {
 	return syncDir(filepath.Dir(merged.path))
 }
 
+// mergeable chooses what to merge: the smallest packs, as long as the next one is no bigger than twice all before
+// it. So a pack is written again only once as much has come on top of it, and each object a few times at most.
+func mergeable(packs []*pack) []*pack {
+	packs = slices.SortedFunc(slices.Values(packs), func(a, b *pack) int {
+		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.path, b.path))
+	})
+	sum := int64(0)
+	for i, p := range packs {
+		if p.size > smallPack || i >= 2 && p.size > 2*sum {
+			return packs[:i]
+		}
+		sum += p.size
+	}
+	return packs
+}
+
 // merge writes the objects of packs into a new pack and publishes it.
 func (r *Repo) merge(ctx context.Context, packs []*pack) (*pack, error) {
 	dir, err := os.MkdirTemp(filepath.Join(r.dir, "objects"), "incoming-")
@@ -60,20 +72,13 @@ func (r *Repo) merge(ctx context.Context, packs []*pack) (*pack, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	type place struct {
-		id   Hash
-		pack *pack
-		n    int
-	}
 	var all []place
 	for _, p := range packs {
-		for n := range p.count {
-			id, err := p.id(n)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, place{id, p, n})
+		places, err := p.places()
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, places...)
 	}
 	slices.SortStableFunc(all, func(a, b place) int { return bytes.Compare(a.id[:], b.id[:]) })
 	all = slices.CompactFunc(all, func(a, b place) bool { return a.id == b.id })
@@ -93,23 +98,9 @@ func (r *Repo) merge(ctx context.Context, packs []*pack) (*pack, error) {
 		if err := canceled(ctx); err != nil {
 			return nil, err
 		}
-		off, err := at.pack.offset(at.n)
-		if err != nil {
-			return nil, err
-		}
-		k, raw, err := at.pack.object(off, r.limits)
-		if err == nil && hashOf(k, raw) != at.id {
-			err = ErrCorrupt
-		}
-		if err != nil {
+		if entries[i], err = at.copyTo(w, out, r.limits); err != nil {
 			return nil, fmt.Errorf("object %s in %s: %w", at.id, filepath.Base(at.pack.path), err)
 		}
-		entries[i] = entry{id: at.id, kind: k, off: out.n}
-		out.crc = 0
-		if err := w.Add(k, raw); err != nil {
-			return nil, err
-		}
-		entries[i].crc = out.crc
 	}
 	if err := w.Close(); err != nil {
 		return nil, err
@@ -141,4 +132,70 @@ func (r *Repo) merge(ctx context.Context, packs []*pack) (*pack, error) {
 		return nil, err
 	}
 	return openPack(path)
+}
+
+// place is where an object stands.
+type place struct {
+	id       Hash
+	pack     *pack
+	off, end int64
+	crc      uint32
+}
+
+// places lists a pack's objects with the bytes that each takes.
+func (p *pack) places() ([]place, error) {
+	list := make([]place, p.count)
+	for n := range list {
+		at := place{pack: p, end: p.size - 20}
+		var err error
+		if at.id, err = p.id(n); err != nil {
+			return nil, err
+		}
+		if at.off, err = p.offset(n); err != nil {
+			return nil, err
+		}
+		if at.crc, err = p.crc(n); err != nil {
+			return nil, err
+		}
+		list[n] = at
+	}
+	slices.SortFunc(list, func(a, b place) int { return cmp.Compare(a.off, b.off) })
+	for n := 1; n < len(list); n++ {
+		list[n-1].end = list[n].off
+	}
+	return list, nil
+}
+
+// copyTo writes the object to w: as it is on disk if it is whole there, else made whole.
+func (at place) copyTo(w *PackWriter, out *countingWriter, limits Limits) (entry, error) {
+	e := entry{id: at.id, off: out.n}
+	var kind [1]byte
+	if _, err := at.pack.file.ReadAt(kind[:], at.off); err != nil {
+		return e, err
+	}
+	switch e.kind = Kind(kind[0] >> 4 & 7); e.kind {
+	case Commit, Tree, Blob, Tag:
+		out.crc = 0
+		if _, err := io.Copy(w.w, io.NewSectionReader(at.pack.file, at.off, at.end-at.off)); err != nil {
+			return e, err
+		}
+		if out.crc != at.crc {
+			return e, fmt.Errorf("%w: its bytes do not match their checksum", ErrCorrupt)
+		}
+	default:
+		k, raw, err := at.pack.object(at.off, limits)
+		if err == nil && hashOf(k, raw) != at.id {
+			err = ErrCorrupt
+		}
+		if err != nil {
+			return e, err
+		}
+		e.kind = k
+		out.crc = 0
+		if err := w.Add(k, raw); err != nil {
+			return e, err
+		}
+	}
+	e.crc = out.crc
+	return e, nil
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sort"
+	"sync"
 
 	githash "github.com/go-git/go-git/v5/plumbing/hash"
 )
@@ -61,10 +63,17 @@ type index struct {
 	r     io.ReaderAt
 	count int
 	fan   [256]uint32
-	pack  Hash // the checksum of the pack it belongs to
+	ids   []byte // all ids, if they are few
+	pack  Hash   // the checksum of the pack it belongs to
 }
 
 const idxHead = 8 + 256*4
+
+// fewIDs is how many objects a pack has at most for its ids to be held in memory: 160 KiB of them.
+const fewIDs = 8192
+
+// idBuffers are for looking at the ids of bigger packs.
+var idBuffers = sync.Pool{New: func() any { return new([64 * 20]byte) }}
 
 // openIndex reads the head and the foot of an index of size bytes and checks that they fit each other.
 func openIndex(r io.ReaderAt, size int64) (*index, error) {
@@ -89,6 +98,12 @@ func openIndex(r io.ReaderAt, size int64) (*index, error) {
 	if _, err := r.ReadAt(x.pack[:], size-40); err != nil {
 		return nil, errors.New("index: cut short")
 	}
+	if x.count <= fewIDs {
+		x.ids = make([]byte, x.count*20)
+		if _, err := r.ReadAt(x.ids, idxHead); err != nil {
+			return nil, errors.New("index: cut short")
+		}
+	}
 	return x, nil
 }
 
@@ -98,14 +113,24 @@ func (x *index) find(h Hash) (int64, error) {
 	if h[0] > 0 {
 		lo = x.fan[h[0]-1]
 	}
-	var buf [64 * 20]byte
+	if x.ids != nil {
+		n := sort.Search(int(hi-lo), func(i int) bool {
+			at := (int(lo) + i) * 20
+			return bytes.Compare(x.ids[at:at+20], h[:]) >= 0
+		}) + int(lo)
+		if n < int(hi) && Hash(x.ids[n*20:n*20+20]) == h {
+			return x.offset(n)
+		}
+		return -1, nil
+	}
+	buf := idBuffers.Get().(*[64 * 20]byte)
+	defer idBuffers.Put(buf)
 	for hi-lo > 64 { // the last 64 ids are read at once
 		mid := lo + (hi-lo)/2
-		var id Hash
-		if err := x.read(id[:], idxHead+int64(mid)*20); err != nil {
+		if err := x.read(buf[:20], idxHead+int64(mid)*20); err != nil {
 			return -1, err
 		}
-		if bytes.Compare(id[:], h[:]) <= 0 {
+		if bytes.Compare(buf[:20], h[:]) <= 0 {
 			lo = mid
 		} else {
 			hi = mid
@@ -142,7 +167,15 @@ func (x *index) offset(n int) (int64, error) {
 
 // id is the nth id of the index.
 func (x *index) id(n int) (h Hash, err error) {
-	return h, x.read(h[:], idxHead+int64(n)*20)
+	err = x.read(h[:], idxHead+int64(n)*20)
+	return h, err
+}
+
+// crc is the checksum of the nth object's bytes in the pack, header and all.
+func (x *index) crc(n int) (uint32, error) {
+	var b [4]byte
+	err := x.read(b[:], idxHead+int64(x.count)*20+int64(n)*4)
+	return binary.BigEndian.Uint32(b[:]), err
 }
 
 func (x *index) read(b []byte, at int64) error {

@@ -98,7 +98,7 @@ func (r *Repo) UpdateRefs(moves []Move) error {
 			return err
 		}
 		if now := r.refs.names[m.Name]; now != m.Old && !m.Force {
-			return fmt.Errorf("%s: %w: it is at %s, expected %s", m.Name, ErrMoved, place(now), place(m.Old))
+			return fmt.Errorf("%s: %w: it is at %s, expected %s", m.Name, ErrMoved, shortHash(now), shortHash(m.Old))
 		}
 		if m.New.IsZero() {
 			delete(next, m.Name)
@@ -127,7 +127,7 @@ func (r *Repo) UpdateRefs(moves []Move) error {
 	return nil
 }
 
-func place(h Hash) string {
+func shortHash(h Hash) string {
 	if h.IsZero() {
 		return "nothing"
 	}
