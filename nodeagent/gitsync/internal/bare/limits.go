@@ -5,7 +5,7 @@ import "fmt"
 // Limits bounds what is taken in. A zero field means its default.
 type Limits struct {
 	Pack     int64 // bytes of a pack; default 512 MiB
-	Objects  int   // objects in a pack; default 500,000
+	Objects  int   // objects in a pack; default 300,000
 	Object   int64 // inflated bytes of one object; default 32 MiB
 	Inflated int64 // inflated bytes of all objects, the results of deltas counted; default 4 GiB
 	Depth    int   // deltas upon deltas; default 512 (git writes 50, gc --aggressive 250 at most)
@@ -17,7 +17,7 @@ func (l Limits) WithDefaults() Limits {
 		l.Pack = 512 << 20
 	}
 	if l.Objects == 0 {
-		l.Objects = 500_000
+		l.Objects = 300_000
 	}
 	if l.Object == 0 {
 		l.Object = 32 << 20
