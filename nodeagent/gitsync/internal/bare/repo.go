@@ -76,8 +76,8 @@ func (r *Repo) open(head string) error {
 	return r.openPacks()
 }
 
-// openPacks opens all packs. A pack without index, or an index without pack, is what a crash between two
-// renames leaves: nothing refers to it, since refs move last, and it is removed. (The pack is renamed last.)
+// openPacks opens all packs. An index without its pack is what a crash between two renames leaves, since the pack
+// is renamed last: nothing refers to it, and it is removed. A pack without index is damage.
 func (r *Repo) openPacks() error {
 	dir := filepath.Join(r.dir, "objects", "pack")
 	list, err := os.ReadDir(dir)
