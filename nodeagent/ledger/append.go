@@ -17,31 +17,25 @@ const inFlight = 1024
 // ErrClosed says that the ledger was closed.
 var ErrClosed = errors.New("ledger is closed")
 
-// result is how one entry of ours ended.
-type result[O any] struct {
-	outcome O
-	index   uint64
-}
-
 // waiters are the Appends whose entries were not applied yet, by sequence number.
 type waiters[O any] struct {
 	mu    sync.Mutex // guards below
-	bySeq map[uint64]chan result[O]
+	bySeq map[uint64]chan O
 }
 
-func (w *waiters[O]) add(seq uint64) chan result[O] {
+func (w *waiters[O]) add(seq uint64) chan O {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := make(chan result[O], 1)
+	c := make(chan O, 1)
 	w.bySeq[seq] = c
 	return c
 }
 
-func (w *waiters[O]) answer(seq uint64, r result[O]) {
+func (w *waiters[O]) answer(seq uint64, o O) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c := w.bySeq[seq]; c != nil {
-		c <- r
+		c <- o
 		delete(w.bySeq, seq)
 	}
 }
@@ -95,8 +89,8 @@ func (l *Ledger[S, O]) try(ctx context.Context, body []byte) (o O, again bool, e
 		}
 	}()
 	select {
-	case r := <-answer:
-		return r.outcome, false, nil
+	case o = <-answer:
+		return o, false, nil
 	case <-ctx.Done():
 		l.waiters.drop(seq)
 		return o, false, context.Cause(ctx)
@@ -111,7 +105,7 @@ func (l *Ledger[S, O]) try(ctx context.Context, body []byte) (o O, again bool, e
 
 // submit puts body behind all that was submitted before. Sequence numbers reach the log in their order, for the
 // state takes a number below the highest it saw as a repetition.
-func (l *Ledger[S, O]) submit(body []byte) (uint64, chan result[O], raft.ApplyFuture) {
+func (l *Ledger[S, O]) submit(body []byte) (uint64, chan O, raft.ApplyFuture) {
 	l.submitMu.Lock()
 	defer l.submitMu.Unlock()
 	l.seq++
@@ -122,7 +116,7 @@ func (l *Ledger[S, O]) submit(body []byte) (uint64, chan result[O], raft.ApplyFu
 
 // settle finds out what became of an entry whose leader was lost on the way: once a later entry is applied here,
 // it was applied before that or never will be.
-func (l *Ledger[S, O]) settle(ctx context.Context, seq uint64, answer chan result[O], cause error) (o O, again bool, err error) {
+func (l *Ledger[S, O]) settle(ctx context.Context, seq uint64, answer chan O, cause error) (o O, again bool, err error) {
 	defer l.waiters.drop(seq)
 	for {
 		if err := l.usable(); err != nil {
@@ -136,8 +130,8 @@ func (l *Ledger[S, O]) settle(ctx context.Context, seq uint64, answer chan resul
 		}
 	}
 	select {
-	case r := <-answer:
-		return r.outcome, false, nil
+	case o = <-answer:
+		return o, false, nil
 	default:
 		return o, true, cause
 	}

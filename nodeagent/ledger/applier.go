@@ -1,12 +1,13 @@
 package ledger
 
 import (
-	"bytes"
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -142,30 +143,21 @@ func (f fsm[S, O]) Snapshot() (raft.FSMSnapshot, error) {
 	l := f.l
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var state bytes.Buffer
-	if err := l.state.Encode(&state); err != nil {
-		return nil, fmt.Errorf("encode state: %w", err)
-	}
-	hash := l.state.Hash()
-	s := &snapshot{
-		head:    snapshotHeader{Applied: l.applied, Time: l.time, Hash: hex.EncodeToString(hash[:])},
-		state:   state.Bytes(),
+	return &snapshot{
+		head:    snapshotHeader{Applied: l.applied, Time: l.time},
 		entries: l.queue.all(),
-	}
-	for d := range l.state.Blobs() {
-		s.blobs = append(s.blobs, d)
-	}
-	return s, nil
+		state:   l.opt.Machine.Snapshot(l.state),
+	}, nil
 }
 
 // Restore replaces the state by a snapshot's.
 func (f fsm[S, O]) Restore(r io.ReadCloser) error {
 	l := f.l
-	s, err := readSnapshot(r)
+	s, rest, err := readFront(r)
 	if err != nil {
 		return err
 	}
-	state, err := l.opt.Machine.Decode(bytes.NewReader(s.state))
+	state, err := l.opt.Machine.Decode(rest)
 	if err != nil {
 		return fmt.Errorf("snapshot: state: %w", err)
 	}
@@ -190,67 +182,102 @@ func (f fsm[S, O]) Restore(r io.ReadCloser) error {
 	return nil
 }
 
+// stallPause is how long the applier waits before it tries a stalled entry again.
+const stallPause = time.Second
+
 // apply steps the queued entries one after the other until the queue is closed.
-func (l *Ledger[S, O]) apply() {
+func (l *Ledger[S, O]) apply(ctx context.Context) {
 	for {
 		batch, resets := l.queue.head()
 		if batch == nil {
 			return
 		}
-		l.step(batch, resets)
+		if !l.step(batch, resets) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(stallPause):
+			}
+		}
 	}
 }
 
-func (l *Ledger[S, O]) step(batch [][]byte, resets uint64) {
+// step steps a batch; false if an entry in it stalled.
+func (l *Ledger[S, O]) step(batch [][]byte, resets uint64) bool {
+	type answer struct {
+		seq     uint64
+		outcome O
+	}
+	var answers []answer
+	var bytes int64
+	done := 0
 	l.mu.Lock()
 	if l.queue.since(resets) { // a snapshot was restored meanwhile
 		l.mu.Unlock()
-		return
+		return true
 	}
-	var bytes int64
-	type answer struct {
-		seq uint64
-		res result[O]
-	}
-	var answers []answer
+	before := l.stalled
+	l.stalled = ""
 	for _, raw := range batch {
-		bytes += int64(len(raw))
 		h, o := l.stepOneLocked(raw)
+		if l.stalled != "" {
+			break
+		}
+		done++
+		bytes += int64(len(raw))
 		if h.from.Node == l.opt.Node && h.from.Boot == l.opt.Boot {
-			answers = append(answers, answer{h.from.Seq, result[O]{outcome: o, index: l.applied}})
+			answers = append(answers, answer{h.from.Seq, o})
 		}
 	}
-	l.queue.remove(len(batch))
+	l.queue.remove(done)
 	l.clock.advance(l.time)
+	why, at := l.stalled, l.applied+1
 	l.mu.Unlock()
 
-	for _, a := range answers {
-		l.waiters.answer(a.seq, a.res)
+	switch {
+	case why != "" && why != before:
+		l.opt.Log.Error("entry cannot be stepped here, will retry", "index", at, "why", why)
+	case why == "" && before != "":
+		l.opt.Log.Info("entry that could not be stepped was")
 	}
-	l.changed()
-	l.compact(len(batch), bytes)
+	for _, a := range answers {
+		l.waiters.answer(a.seq, a.outcome)
+	}
+	if done > 0 || why != before {
+		l.changed()
+	}
+	l.compact(done, bytes)
+	return why == ""
 }
 
-// stepOneLocked steps one entry; its number is one more than the last one's.
+// stepOneLocked steps one entry; its number is one more than the last one's. If it stalls, all is as it was but
+// l.stalled.
 func (l *Ledger[S, O]) stepOneLocked(raw []byte) (header, O) {
-	l.applied++
+	m := l.opt.Machine
+	index := l.applied + 1
 	h, in, err := decodeEntry(raw)
-	l.time = max(l.time, h.time)
+	at := max(l.time, h.time)
 	var o O
 	switch {
 	case err != nil:
-		o = l.opt.Machine.Refuse(err.Error())
-	case l.skip[l.applied]:
-		o = l.opt.Machine.Refuse("skipped by hand")
+		o = m.Refuse(err.Error())
+	case l.skip[index]:
+		o = m.Refuse("skipped by hand")
 	default:
-		o = l.opt.Machine.Step(l.state, cluster.Entry{Index: l.applied, Time: l.time, Input: in}, l.opt.Content)
+		l.mark.begin(index)
+		o = m.Step(l.state, cluster.Entry{Index: index, Time: at, Input: in}, l.opt.Content)
+		l.mark.end()
 	}
-	if why := l.opt.Machine.Rejected(o); why != "" {
-		l.rejected = append(l.rejected, Rejected{Index: l.applied, From: h.from, Why: why})
+	if l.stalled = m.Stalled(o); l.stalled != "" {
+		return h, o
+	}
+	l.applied, l.time = index, at
+	if why := m.Rejected(o); why != "" {
+		l.rejected = append(l.rejected, Rejected{Index: index, From: h.from, Why: why})
 		if n := len(l.rejected); n > keepRejected {
 			l.rejected = slices.Delete(l.rejected, 0, n-keepRejected)
 		}
-		l.opt.Log.Warn("entry rejected", "index", l.applied, "from", string(h.from.Node), "why", why)
+		l.opt.Log.Warn("entry rejected", "index", index, "from", string(h.from.Node), "why", why)
 	}
 	return h, o
 }

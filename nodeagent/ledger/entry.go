@@ -13,6 +13,9 @@ import (
 // entryFormat is the first byte of every entry.
 const entryFormat = 1
 
+// maxRaw bounds an entry with its header.
+const maxRaw = MaxEntry + 1024
+
 // header is what the ledger adds to an input: when its leader took it, and from whom.
 type header struct {
 	time int64 // the leader's clock, ms since 1970

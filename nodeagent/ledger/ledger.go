@@ -23,6 +23,7 @@ type Ledger[S State, O any] struct {
 	disk  *disk
 	clock clock
 	queue *queue
+	mark  *mark
 	slots chan struct{} // a place for each Append under way
 	skip  map[uint64]bool
 
@@ -30,14 +31,16 @@ type Ledger[S State, O any] struct {
 	state    S
 	applied  uint64 // number of the last entry stepped; Genesis is 1
 	time     int64  // its ring time, ms
+	stalled  string // why the next entry cannot be stepped; "" if it can
 	rejected []Rejected
 
 	submitMu sync.Mutex // guards seq, and keeps the order of seq the order of the log
 	seq      uint64
 	waiters  waiters[O]
 
-	subMu sync.Mutex // guards subs
-	subs  map[chan struct{}]bool
+	subMu   sync.Mutex // guards subs
+	subs    map[chan struct{}]bool
+	changes <-chan struct{} // of Changes
 
 	sinceEntries atomic.Int64 // stepped since the last snapshot
 	sinceBytes   atomic.Int64
@@ -66,7 +69,8 @@ func Open[S State, O any](ctx context.Context, o Options[S, O]) (*Ledger[S, O], 
 		state: o.Machine.New(),
 		subs:  map[chan struct{}]bool{},
 	}
-	l.waiters.bySeq = map[uint64]chan result[O]{}
+	l.waiters.bySeq = map[uint64]chan O{}
+	l.changes, _ = l.Subscribe()
 	var err error
 	if l.skip, err = readSkip(o.Dir); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -85,6 +89,12 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.mark, err = openMark(o.Dir); err != nil {
+		return err
+	}
+	if l.mark.died > 0 {
+		o.Log.Warn("the last run ended while it stepped an entry; should it happen again, `shoal recover --skip` takes the entry out", "index", l.mark.died)
+	}
 	if o.Transport == nil {
 		_, o.Transport = raft.NewInmemTransport(raft.ServerAddress(o.Node))
 	}
@@ -98,7 +108,7 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if l.raft, err = l.newRaft(conf, o.Transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
-	l.running.Go(l.apply)
+	l.running.Go(func() { l.apply(run) })
 	l.running.Go(func() { l.watch(run, notify) })
 	changes, _ := l.Subscribe()
 	l.running.Go(func() { l.tick(run, changes) })
@@ -263,12 +273,20 @@ func (l *Ledger[S, O]) usable() error {
 // Err is why the ledger cannot take entries now: ErrFull, a *FailedError, ErrClosed; nil while it can.
 func (l *Ledger[S, O]) Err() error { return l.usable() }
 
-// View calls f with the state. The state must not be changed, nor kept after f returned; f should be short, for
-// nothing is applied meanwhile.
+// View calls f with the state as it is now. f must not change it; the ledger goes on meanwhile.
 func (l *Ledger[S, O]) View(f func(S)) {
 	l.mu.RLock()
+	s := l.opt.Machine.Snapshot(l.state)
+	l.mu.RUnlock()
+	f(s)
+}
+
+// Stalled is why the next entry cannot be stepped on this node, "" if nothing is in the way: blobs are missing, or
+// the binary is too old. It is tried again every second.
+func (l *Ledger[S, O]) Stalled() string {
+	l.mu.RLock()
 	defer l.mu.RUnlock()
-	f(l.state)
+	return l.stalled
 }
 
 // Applied is the number of the last entry that was applied here; 0 before Genesis.
@@ -291,6 +309,10 @@ func (l *Ledger[S, O]) Rejected() []Rejected {
 	defer l.mu.RUnlock()
 	return slices.Clone(l.rejected)
 }
+
+// Changes gets a value after the state moved or the leader changed; several moves may give one. It is one channel
+// for one reader; Subscribe gives more.
+func (l *Ledger[S, O]) Changes() <-chan struct{} { return l.changes }
 
 // Subscribe returns a channel that gets a value when the state moved or the leader changed; several moves may give
 // one value. cancel ends it.
@@ -360,6 +382,9 @@ func (l *Ledger[S, O]) Close() error {
 	}
 	l.changed()
 	l.running.Wait()
+	if l.mark != nil {
+		err = errors.Join(err, l.mark.close())
+	}
 	if l.disk != nil {
 		err = errors.Join(err, l.disk.Close())
 	}

@@ -28,15 +28,34 @@ type State interface {
 
 // Machine is the function that the ledger feeds: S is its state, O what it says of one step.
 type Machine[S State, O any] struct {
-	New    func() S
+	New func() S
+	// Decode reads what Encode wrote, to the end of the reader.
 	Decode func(io.Reader) (S, error)
+	// Snapshot gives an equal state that stays as it is when s is stepped; it is cheap.
+	Snapshot func(s S) S
 	// Step changes s, or leaves it as it was and says why in its outcome. It depends on its arguments alone and
 	// does not panic.
 	Step func(s S, e cluster.Entry, content desired.Content) O
 	// Rejected is why the entry changed nothing, or "".
 	Rejected func(O) string
+	// Stalled is why the entry can be stepped by neither this binary nor with this content, or "". The ledger
+	// tries again, and steps nothing behind it before.
+	Stalled func(O) string
 	// Refuse is the outcome of an entry that was never stepped: one that cannot be decoded, or was skipped.
 	Refuse func(why string) O
+}
+
+// Cluster is the machine that runs.
+func Cluster() Machine[*cluster.State, cluster.Outcome] {
+	return Machine[*cluster.State, cluster.Outcome]{
+		New:      cluster.NewState,
+		Decode:   cluster.DecodeState,
+		Snapshot: (*cluster.State).Snapshot,
+		Step:     cluster.Step,
+		Rejected: func(o cluster.Outcome) string { return o.Rejected },
+		Stalled:  func(o cluster.Outcome) string { return o.Stalled },
+		Refuse:   func(why string) cluster.Outcome { return cluster.Outcome{Rejected: why} },
+	}
 }
 
 // Content is where the bytes lie that entries refer to.
@@ -104,7 +123,8 @@ func (o Options[S, O]) Check() error {
 	must(o.Boot != "", "Boot is empty")
 	must(o.Content != nil, "Content is nil")
 	m := o.Machine
-	must(m.New != nil && m.Decode != nil && m.Step != nil && m.Rejected != nil && m.Refuse != nil, "Machine has a nil function")
+	whole := m.New != nil && m.Decode != nil && m.Snapshot != nil && m.Step != nil && m.Rejected != nil && m.Stalled != nil && m.Refuse != nil
+	must(whole, "Machine has a nil function")
 	must(o.SegmentSize >= 64<<10, "SegmentSize is below 64 KiB")
 	must(o.Heartbeat >= 20*time.Millisecond, "Heartbeat is below 20 ms")
 	return errors.Join(errs...)

@@ -82,7 +82,7 @@ func (s *snaps) try(id string) error {
 		return err
 	}
 	defer r.Close()
-	_, err = readSnapshot(r)
+	_, _, err = readFront(r)
 	return err
 }
 

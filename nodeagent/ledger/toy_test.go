@@ -97,11 +97,22 @@ func stepToy(s *toy, e cluster.Entry, _ desired.Content) string {
 }
 
 var toyMachine = Machine[*toy, string]{
-	New:      newToy,
-	Decode:   decodeToy,
-	Step:     stepToy,
+	New:    newToy,
+	Decode: decodeToy,
+	Step:   stepToy,
+	Snapshot: func(s *toy) *toy {
+		c := *s
+		c.Refs, c.Seen, c.Times = maps.Clone(s.Refs), maps.Clone(s.Seen), slices.Clone(s.Times)
+		return &c
+	},
 	Rejected: func(o string) string { return o },
-	Refuse:   func(why string) string { return why },
+	Stalled: func(o string) string {
+		if strings.HasPrefix(o, "stalled") {
+			return o
+		}
+		return ""
+	},
+	Refuse: func(why string) string { return why },
 }
 
 type memContent map[desired.Digest][]byte

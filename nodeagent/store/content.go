@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -158,24 +159,27 @@ func (c *Content) corrupt(d desired.Digest) error {
 	return &CorruptError{Digest: d, Path: to}
 }
 
-// Put stores blobs and returns their digests in the same order. When it returns nil all of them are durable; on
-// an error (a full disk, say) those that were not stored before leave nothing behind but, at most, some whole ones.
-func (c *Content) Put(blobs ...[]byte) ([]desired.Digest, error) {
+// Put stores blobs under their digests. When it returns nil all of them are durable; on an error (a full disk, say)
+// those that were not stored before leave nothing behind but, at most, some whole ones. ctx is looked at before
+// anything is written.
+func (c *Content) Put(ctx context.Context, blobs ...[]byte) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("store blobs: %w", context.Cause(ctx))
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	digests := make([]desired.Digest, len(blobs))
 	var mine []blob
 	var others []*work
-	for i, b := range blobs {
-		digests[i] = desired.DigestOf(b)
-		w, first, err := c.claim(digests[i], len(b))
+	for _, b := range blobs {
+		d := desired.DigestOf(b)
+		w, first, err := c.claim(d, len(b))
 		if err != nil {
 			c.release(mine, err)
-			return nil, fmt.Errorf("store blobs: %w", err)
+			return fmt.Errorf("store blobs: %w", err)
 		}
 		switch {
 		case first:
-			mine = append(mine, blob{digests[i], b})
+			mine = append(mine, blob{d, b})
 		case w != nil:
 			others = append(others, w)
 		}
@@ -183,13 +187,13 @@ func (c *Content) Put(blobs ...[]byte) ([]desired.Digest, error) {
 	err := c.write(mine)
 	c.release(mine, err)
 	for _, w := range others {
-		<-w.done // written by another Put, or earlier in this one
+		<-w.done // written by another Put, or by this one
 		err = errors.Join(err, w.err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store blobs: %w", err)
+		return fmt.Errorf("store blobs: %w", err)
 	}
-	return digests, nil
+	return nil
 }
 
 // claim makes the caller the writer of d (true), or returns who writes it, or nil if it is stored. A stored blob
