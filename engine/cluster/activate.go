@@ -184,7 +184,7 @@ func (t *tx) leave(old *Object) {
 	}
 }
 
-var ruled = []desired.Key{{Kind: "Pod"}, {Group: "apps", Kind: "Deployment"}, {Group: "apps", Kind: "ReplicaSet"}}
+var ruled = []desired.Key{{Kind: "Pod"}, {Group: "apps", Kind: "Deployment"}, {Group: "apps", Kind: "ReplicaSet"}, {Group: "batch", Kind: "CronJob"}, {Group: "batch", Kind: "Job"}}
 
 // hasRule tells whether pods are made for objects of the kind.
 func hasRule(k desired.Key) bool {

@@ -73,6 +73,43 @@ func followSet(s *State, gone, came **control.ReplicaSet) {
 	}
 }
 
+func followJob(s *State, gone, came **control.Job) {
+	if came != nil {
+		s.refer((*came).Object)
+	}
+	if gone != nil {
+		s.unrefer((*gone).Object)
+		s.jobsOf.remove((*gone).Owner.Key, (*gone).Key)
+		for _, uid := range (*gone).After {
+			s.jobsAfter.remove(uid, (*gone).Key)
+		}
+	}
+	if came != nil {
+		s.jobsOf.add((*came).Owner.Key, (*came).Key)
+		for _, uid := range (*came).After {
+			s.jobsAfter.add(uid, (*came).Key)
+		}
+	}
+}
+
+func followCronJob(s *State, gone, came **control.CronJob) {
+	if came != nil {
+		s.refer((*came).Object)
+	}
+	if gone != nil {
+		s.unrefer((*gone).Object)
+	}
+}
+
+func followDeployment(s *State, gone, came **control.Deployment) {
+	if came != nil {
+		s.refer((*came).Object)
+	}
+	if gone != nil {
+		s.unrefer((*gone).Object)
+	}
+}
+
 func followWake(s *State, gone, came **Wake) {
 	if gone != nil {
 		s.due.remove((*gone).At, (*gone).Key)

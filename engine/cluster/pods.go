@@ -101,6 +101,7 @@ func (t *tx) place(p *control.Pod) {
 		node, _ := t.s.nodes.Get(verdict.Node)
 		ip, ok := t.freeIP(node.PodCIDR)
 		if !ok {
+			t.clear(node.ID)
 			p.Reason = fmt.Sprintf("node %s: every address of %s is held", node.Name, node.PodCIDR)
 			t.misfit(class, p.Reason)
 			return
@@ -110,6 +111,19 @@ func (t *tx) place(p *control.Pod) {
 	}
 	p.Node = verdict.Node
 	p.Epoch = t.s.index
+}
+
+// clear lets the oldest finished pod of a job go, because a node has no address left for a pod that is to run.
+func (t *tx) clear(node place.NodeID) {
+	var oldest *control.Pod
+	for p := range t.s.PodsOn(node) {
+		if p.Counted && p.Deleting == 0 && (oldest == nil || p.Finished < oldest.Finished) {
+			oldest = p
+		}
+	}
+	if oldest != nil {
+		t.stop(oldest, "its address is needed for another pod")
+	}
 }
 
 func (t *tx) misfit(class, why string) {
@@ -195,6 +209,17 @@ func (t *tx) removed(p *control.Pod) {
 	t.release(p)
 	t.s.pods.drop(&t.s, p.ID)
 	t.room = true
+	if j, ok := t.s.jobs.Get(p.Owner.Key); ok && j.UID == p.Owner.UID && p.Finished == 0 && p.Deleting == 0 {
+		now := *j
+		now.Lost++
+		t.s.jobs.set(&t.s, &now)
+	}
+	if rs, ok := t.s.replicasets.Get(p.Owner.Key); ok && hasRule(rs.Owner.Key) {
+		t.queue.add(rs.Owner.Key) // Recreate waits for the last pod of the old revision
+	}
+	for k := range t.s.jobsAfter.at(p.Owner.UID) {
+		t.queue.add(k)
+	}
 	t.concern(p)
 }
 

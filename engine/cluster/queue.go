@@ -71,6 +71,10 @@ func (t *tx) run(k desired.Key) {
 		t.runSet(k)
 	case "Deployment":
 		t.runDeployment(k)
+	case "Job":
+		t.runJob(k)
+	case "CronJob":
+		t.runCronJob(k)
 	default:
 		panic(fmt.Errorf("no rule for %s", k))
 	}

@@ -41,6 +41,12 @@ func (s *State) Deployments() *Table[desired.Key, *control.Deployment] { return 
 // ReplicaSets are those Git names and the revisions of Deployments.
 func (s *State) ReplicaSets() *Table[desired.Key, *control.ReplicaSet] { return &s.replicasets }
 
+// Jobs are the Jobs of Git and the runs of CronJobs.
+func (s *State) Jobs() *Table[desired.Key, *control.Job] { return &s.jobs }
+
+// CronJobs are the CronJobs and when they ran.
+func (s *State) CronJobs() *Table[desired.Key, *control.CronJob] { return &s.cronjobs }
+
 // Pods are all pods that exist, those that are stopping included.
 func (s *State) Pods() *Table[control.PodID, *control.Pod] { return &s.pods }
 
@@ -72,6 +78,17 @@ func (s *State) Revisions(deployment desired.Key) iter.Seq[*control.ReplicaSet] 
 	return func(yield func(*control.ReplicaSet) bool) {
 		for k := range s.setsOf.at(deployment) {
 			if rs, ok := s.replicasets.Get(k); ok && !yield(rs) {
+				return
+			}
+		}
+	}
+}
+
+// Runs are the jobs of a CronJob, by key.
+func (s *State) Runs(cronJob desired.Key) iter.Seq[*control.Job] {
+	return func(yield func(*control.Job) bool) {
+		for k := range s.jobsOf.at(cronJob) {
+			if j, ok := s.jobs.Get(k); ok && !yield(j) {
 				return
 			}
 		}

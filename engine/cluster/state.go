@@ -31,12 +31,16 @@ type State struct {
 	services     Table[desired.Key, *Service]
 	deployments  Table[desired.Key, *control.Deployment]
 	replicasets  Table[desired.Key, *control.ReplicaSet]
+	jobs         Table[desired.Key, *control.Job]
+	cronjobs     Table[desired.Key, *control.CronJob]
 	pods         Table[control.PodID, *control.Pod]
 	addresses    Table[netip.Addr, *Address]
 	wakes        Table[desired.Key, *Wake]
 
 	objectsOf   index[string, desired.Key]      // by environment
 	setsOf      index[desired.Key, desired.Key] // by owning Deployment
+	jobsOf      index[desired.Key, desired.Key] // by owning CronJob
+	jobsAfter   index[string, desired.Key]      // by the uid they wait for
 	podsOn      index[place.NodeID, control.PodID]
 	podsOf      index[string, control.PodID] // by owner's uid
 	loose       index[string, control.PodID] // by namespace: bare pods and those let go
@@ -65,14 +69,18 @@ func NewState() *State {
 	s.environments = newTable(strs, tableKind[string, *Environment]{name: "environments", key: func(v *Environment) string { return v.Name }, text: same, follow: followEnvironment})
 	s.objects = newTable(desired.Key.Compare, tableKind[desired.Key, *Object]{name: "objects", key: func(v *Object) desired.Key { return v.Key }, text: keyText, follow: followObject})
 	s.services = newTable(desired.Key.Compare, tableKind[desired.Key, *Service]{name: "services", key: func(v *Service) desired.Key { return v.Key }, text: keyText, follow: followService})
-	s.deployments = newTable(desired.Key.Compare, tableKind[desired.Key, *control.Deployment]{name: "deployments", key: func(v *control.Deployment) desired.Key { return v.Key }, text: keyText})
+	s.deployments = newTable(desired.Key.Compare, tableKind[desired.Key, *control.Deployment]{name: "deployments", key: func(v *control.Deployment) desired.Key { return v.Key }, text: keyText, follow: followDeployment})
 	s.replicasets = newTable(desired.Key.Compare, tableKind[desired.Key, *control.ReplicaSet]{name: "replicasets", key: func(v *control.ReplicaSet) desired.Key { return v.Key }, text: keyText, follow: followSet})
+	s.jobs = newTable(desired.Key.Compare, tableKind[desired.Key, *control.Job]{name: "jobs", key: func(v *control.Job) desired.Key { return v.Key }, text: keyText, follow: followJob})
+	s.cronjobs = newTable(desired.Key.Compare, tableKind[desired.Key, *control.CronJob]{name: "cronjobs", key: func(v *control.CronJob) desired.Key { return v.Key }, text: keyText, follow: followCronJob})
 	s.pods = newTable(comparePod, tableKind[control.PodID, *control.Pod]{name: "pods", key: func(v *control.Pod) control.PodID { return v.ID }, text: func(k control.PodID) string { return string(k) }, follow: followPod})
 	s.addresses = newTable(netip.Addr.Compare, tableKind[netip.Addr, *Address]{name: "addresses", key: func(v *Address) netip.Addr { return v.IP }, text: netip.Addr.String})
 	s.wakes = newTable(desired.Key.Compare, tableKind[desired.Key, *Wake]{name: "wakes", key: func(v *Wake) desired.Key { return v.Key }, text: keyText, follow: followWake})
 
 	s.objectsOf = newIndex(strs, desired.Key.Compare)
 	s.setsOf = newIndex(desired.Key.Compare, desired.Key.Compare)
+	s.jobsOf = newIndex(desired.Key.Compare, desired.Key.Compare)
+	s.jobsAfter = newIndex(strs, desired.Key.Compare)
 	s.podsOn = newIndex(compareNode, comparePod)
 	s.podsOf = newIndex(strs, comparePod)
 	s.loose = newIndex(strs, comparePod)
@@ -90,7 +98,7 @@ func NewState() *State {
 // tables lists all tables by name: the order of snapshots and of Outcome.Changed.
 func (s *State) tables() []anyTable {
 	return []anyTable{
-		&s.addresses, &s.deployments, &s.environments, &s.faults, &s.nodes, &s.objects, &s.pods, &s.refs,
+		&s.addresses, &s.cronjobs, &s.deployments, &s.environments, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.refs,
 		&s.rejected, &s.replicasets, &s.ring, &s.seen, &s.services, &s.wakes,
 	}
 }

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,11 @@ func show(r *enginetest.Ring) string {
 			lines = append(lines, line)
 		}
 	}
+	slices.SortFunc(lines, func(a, b string) int {
+		_, ra, _ := strings.Cut(a, " ")
+		_, rb, _ := strings.Cut(b, " ")
+		return strings.Compare(ra, rb)
+	})
 	for i, l := range lines {
 		lines[i] = fmt.Sprintf("%d %s", count[l], l)
 	}

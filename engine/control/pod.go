@@ -53,8 +53,9 @@ type Pod struct {
 	Requests  place.Resources   `json:"requests"`            // what it asks of its node
 	HostPorts []string          `json:"hostPorts,omitempty"` // "tcp:80", sorted
 	HostNet   bool              `json:"hostNetwork,omitempty"`
-	Images    map[string]string `json:"images,omitempty"` // references of its spec -> digest, fixed for its revision
-	Index     string            `json:"index,omitempty"`  // completion index of an Indexed job's pod
+	Images    map[string]string `json:"images,omitempty"`  // references of its spec -> digest, fixed for its revision
+	Index     string            `json:"index,omitempty"`   // completion index of an Indexed job's pod
+	Counted   bool              `json:"counted,omitempty"` // its end is in its job's counts
 }
 
 // Active tells whether the pod runs or is still to run: it neither finished nor was told to stop.

@@ -86,13 +86,16 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 	for _, pod := range active {
 		if pod.IsReady() {
 			p.Set.Ready++
-			p.Set.Failures = 0
 		}
 		if pod.Available(minReady, now) {
 			p.Set.Available++
 		} else if pod.IsReady() {
 			p.Wake = soonest(p.Wake, pod.Ready+minReady)
 		}
+	}
+
+	if p.Set.Ready >= rs.Replicas {
+		p.Set.Failures = 0
 	}
 
 	switch missing := int(rs.Replicas) - len(active); {
