@@ -11,6 +11,9 @@ EMBED := nodeagent/containers/embedded/files
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SIM_SECONDS ?= $(if $(FULL),600,30)
 export PATH := $(TOOLS):$(PATH)
+# One set of flags for all builds but those under the race detector, so that the build cache serves them all.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath
 
 # What the tests need on a fresh Debian 12, beside Go, git and make.
 PACKAGES := gcc libc6-dev libseccomp-dev pkg-config iproute2 nftables conntrack iptables procps util-linux \
@@ -28,7 +31,7 @@ setup:
 $(TOOLS)/runc: tools/runc/go.mod tools/runc/go.sum
 	@echo "build   runc"
 	@mkdir -p $(TOOLS)
-	@cd tools/runc && CGO_ENABLED=1 go build -trimpath -tags "seccomp netgo osusergo" -ldflags '-s -w -extldflags "-static"' -o $@ github.com/opencontainers/runc
+	@cd tools/runc && CGO_ENABLED=1 go build -tags "seccomp netgo osusergo" -ldflags '-s -w -extldflags "-static"' -o $@ github.com/opencontainers/runc
 
 $(TOOLS)/golangci-lint:
 	@echo "build   golangci-lint $(GOLANGCI_VERSION)"
@@ -38,11 +41,11 @@ $(TOOLS)/golangci-lint:
 ## build: bin/shoal, the one file to install
 build: embed
 	@echo "build   bin/shoal"
-	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/shoal ./cmd/shoal
+	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/shoal ./cmd/shoal
 
 # The shim and runc travel compressed inside bin/shoal.
 embed: $(TOOLS)/runc
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/shoal-shim ./cmd/shoal-shim
+	@go build -ldflags '-s -w' -o $(BIN)/shoal-shim ./cmd/shoal-shim
 	@go run ./tools/embed $(EMBED) $(BIN)/shoal-shim $(TOOLS)/runc
 
 ## demo: set up, build, and run the guestbook on this machine (needs root)
@@ -58,7 +61,7 @@ lint: $(TOOLS)/golangci-lint
 	@golangci-lint run ./...
 
 unit:
-	@go test -race -timeout 20m ./...
+	@CGO_ENABLED=1 go test -race -timeout 20m ./...
 
 ## e2e: drive the binary on real containerd, nftables and Git (needs root)
 e2e: build

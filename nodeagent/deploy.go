@@ -168,7 +168,7 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 			return v
 		}
 	}
-	next, blobs, err := d.compile(ctx, env, commit, active, &v)
+	next, apps, err := d.compile(ctx, env, commit, active, &v)
 	v.Rendered = time.Now()
 	if err != nil {
 		v.Err = err
@@ -183,7 +183,7 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 	}
 	fmt.Fprintf(progress, "%s: rendered %d apps, %d objects in %s\n", env.Name, v.Apps, v.Objects, milliseconds(v.Begun, v.Rendered))
 	v.D = next.D
-	if err := d.activate(ctx, env, commit, active, next, blobs, &v); err != nil {
+	if err := d.activate(ctx, env, commit, active, next, apps, &v); err != nil {
 		v.Err = err
 		return v
 	}
@@ -229,7 +229,7 @@ func (d *Deployer) mayMove(ctx context.Context, from, to source.ID) (why string,
 }
 
 // compile renders a commit and checks it as a whole. A nil set means that it is not accepted.
-func (d *Deployer) compile(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, v *Verdict) (*desired.Set, []desired.Blob, error) {
+func (d *Deployer) compile(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, v *Verdict) (*desired.Set, []Rendered, error) {
 	meta, err := d.opt.Source.Commit(ctx, commit)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read commit %s: %w", commit.Short(), err)
@@ -242,13 +242,17 @@ func (d *Deployer) compile(ctx context.Context, env render.Environment, commit s
 		}
 		return nil, nil, fmt.Errorf("read tree of %s: %w", commit.Short(), err)
 	}
-	apps, blobs, err := d.opt.Renderer.Render(ctx, tree, env)
+	rendered, err := d.opt.Renderer.Render(ctx, tree, env)
 	if err != nil {
 		if problems, ok := errors.AsType[render.Problems](err); ok {
 			v.Problems = problems
 			return nil, nil, nil
 		}
 		return nil, nil, fmt.Errorf("render %s: %w", commit.Short(), err)
+	}
+	apps := make([]desired.App, len(rendered))
+	for i := range rendered {
+		apps[i] = rendered[i].App
 	}
 	v.Apps = len(apps)
 	var previous *desired.Set
@@ -278,11 +282,11 @@ func (d *Deployer) compile(ctx context.Context, env render.Environment, commit s
 		v.Problems = append(v.Problems, refused...)
 		return nil, nil, nil
 	}
-	return built.Set, blobs, nil
+	return built.Set, rendered, nil
 }
 
 // activate puts the bytes on disk, fixes the tags of images and appends the entry.
-func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Set, blobs []desired.Blob, v *Verdict) error {
+func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Set, apps []Rendered, v *Verdict) error {
 	held := v.Held
 	in := cluster.Activate{
 		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.D, Held: held,
@@ -293,15 +297,9 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 			return nil
 		}
 	}
-	put := make([][]byte, 0, len(blobs)+1)
-	wanted := map[desired.Digest]bool{}
-	for _, e := range next.Entries {
-		wanted[e.Digest] = true
-	}
-	for _, b := range blobs {
-		if wanted[b.Digest] {
-			put = append(put, b.Bytes)
-		}
+	put, err := d.missing(next, apps)
+	if err != nil {
+		return err
 	}
 	put = append(put, next.Encode())
 	if err := d.opt.Content.Put(ctx, put...); err != nil {
@@ -319,6 +317,34 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 		return fmt.Errorf("the ring refused it: %s", out.Rejected)
 	}
 	return nil
+}
+
+// missing are the bytes of a set that the store does not have yet.
+func (d *Deployer) missing(next *desired.Set, apps []Rendered) (put [][]byte, err error) {
+	lacking := map[string]map[desired.Digest]bool{} // by app
+	for _, e := range next.Entries {
+		if !d.opt.Content.Has(e.Digest) {
+			if lacking[e.App] == nil {
+				lacking[e.App] = map[desired.Digest]bool{}
+			}
+			lacking[e.App][e.Digest] = true
+		}
+	}
+	for _, a := range apps {
+		if lacking[a.Name] == nil || a.Blobs == nil {
+			continue
+		}
+		blobs, err := a.Blobs()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range blobs {
+			if lacking[a.Name][b.Digest] {
+				put = append(put, b.Bytes)
+			}
+		}
+	}
+	return put, nil
 }
 
 // fix resolves the tags of images once for the whole ring, so that all replicas run one digest. An app that did

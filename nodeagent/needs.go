@@ -101,6 +101,7 @@ type ProbeTarget struct {
 // Content is the store of canonical objects.
 type Content interface {
 	desired.Content
+	Has(desired.Digest) bool
 	Put(ctx context.Context, blobs ...[]byte) error // on disk when it returns
 }
 
@@ -119,8 +120,14 @@ type Source interface {
 // Renderer evaluates and compiles apps in its sandbox, and remembers what it has done before.
 type Renderer interface {
 	Environments(ctx context.Context, tree source.Tree) ([]render.Environment, render.Problems, error)
-	// Render returns every app of an environment, and the bytes of the objects in them that were compiled now.
-	Render(ctx context.Context, tree source.Tree, env render.Environment) (apps []desired.App, blobs []desired.Blob, err error)
+	// Render returns every app of an environment. Problems that are the whole tree's are an error of that type.
+	Render(ctx context.Context, tree source.Tree, env render.Environment) ([]Rendered, error)
+}
+
+// Rendered is one app, compiled.
+type Rendered struct {
+	desired.App
+	Blobs func() ([]desired.Blob, error) // the bytes of its objects; nil if it has problems
 }
 
 // Images is what the agent needs to fix tags.

@@ -53,8 +53,8 @@ func (a Action) String() string {
 type Health struct {
 	NotStarted bool // a startup probe has not succeeded yet
 	NotReady   bool // a readiness probe fails or has not run yet
-	Failed     string
-	// Failed says why a liveness or startup probe gave up on it, or is empty.
+	Failed     string // why a liveness or startup probe gave up on it, or ""
+	Grace      *int64 // seconds from the polite signal to the kill that the failed probe asks for; nil: the pod's
 }
 
 // Facts is what Steps may know beside want and have.
@@ -273,7 +273,11 @@ func (p *podPlan) keep(c *corev1.Container, policy corev1.RestartPolicy) bool {
 	case got.State == Running:
 		health := p.facts.Health[got.ID]
 		if health.Failed != "" {
-			p.add(Action{Op: Stop, Container: c.Name, Grace: p.pod.specGrace(), Why: health.Failed})
+			grace := p.pod.specGrace()
+			if health.Grace != nil {
+				grace = *health.Grace
+			}
+			p.add(Action{Op: Stop, Container: c.Name, Grace: grace, Why: health.Failed})
 			return false
 		}
 		return !health.NotStarted

@@ -1,0 +1,340 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/api"
+	"github.com/shoal-dev/shoal/nodeagent/containers"
+	"github.com/shoal-dev/shoal/nodeagent/containers/embedded"
+	"github.com/shoal-dev/shoal/nodeagent/dns"
+	"github.com/shoal-dev/shoal/nodeagent/firewall"
+	"github.com/shoal-dev/shoal/nodeagent/githost"
+	"github.com/shoal-dev/shoal/nodeagent/gitsync"
+	"github.com/shoal-dev/shoal/nodeagent/ledger"
+	"github.com/shoal-dev/shoal/nodeagent/links"
+	"github.com/shoal-dev/shoal/nodeagent/probes"
+	"github.com/shoal-dev/shoal/nodeagent/registry"
+	"github.com/shoal-dev/shoal/nodeagent/renderer"
+	"github.com/shoal-dev/shoal/nodeagent/store"
+	"github.com/shoal-dev/shoal/nodeagent/volumes"
+)
+
+// machine is a node with all its parts, wired.
+type machine struct {
+	opt        agentOptions
+	log        *slog.Logger
+	dir        *store.Dir
+	content    *store.Content
+	containers *containers.Runtime
+	ledger     *ledger.Ledger[*cluster.State, cluster.Outcome]
+	links      *links.Links
+	firewall   *firewall.Firewall
+	dns        *dns.Server
+	volumes    *volumes.Volumes
+	probes     *probes.Prober
+	mirror     *gitsync.Mirror
+	renderer   *renderer.Renderer
+	agent      *nodeagent.Agent
+	deployer   *nodeagent.Deployer
+	journal    *nodeagent.Journal
+	socket     net.Listener
+	listeners  map[string]net.Listener
+	address    netip.Addr
+	warnings   []string
+	ringFacts  cluster.Ring
+	sourceMu   sync.Mutex // guards sourceNow
+	sourceNow  api.Source
+	closers    []func() error
+}
+
+// openMachine opens the parts in the order in which they need each other. What was opened is closed again if a
+// later part fails.
+func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *machine, err error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("the agent needs root, for namespaces, mounts and nftables: sudo shoal agent")
+	}
+	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	if m.address, err = nodeAddress(o.address); err != nil {
+		return nil, err
+	}
+	for _, open := range []func(context.Context) error{
+		m.openStore, m.openListeners, m.openLedger, m.openNetwork, m.openContainers, m.openPods, m.openSource,
+	} {
+		if err := open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	m.wire()
+	return m, nil
+}
+
+// onClose registers what gives a part back.
+func (m *machine) onClose(f func() error) { m.closers = append(m.closers, f) }
+
+// close gives the parts back, the newest first. Containers go on.
+func (m *machine) close() {
+	for i := len(m.closers) - 1; i >= 0; i-- {
+		if err := m.closers[i](); err != nil {
+			m.log.Warn("close", "err", err)
+		}
+	}
+	m.closers = nil
+}
+
+func (m *machine) openStore(context.Context) (err error) {
+	if m.dir, err = store.Open(m.opt.dataDir, m.log); err != nil {
+		return err
+	}
+	m.onClose(m.dir.Close)
+	m.content, err = store.OpenContent(m.dir.Path("content"), 32<<20, m.log)
+	return err
+}
+
+// openListeners takes the ports before anything is changed, so that a taken one is said at once.
+func (m *machine) openListeners(context.Context) (err error) {
+	if m.socket, err = api.Listen(filepath.Join(m.opt.runDir, "agent.sock")); err != nil {
+		return err
+	}
+	m.onClose(m.socket.Close)
+	for name, port := range map[string]int{"git": m.opt.gitPort, "registry": m.opt.registryPort} {
+		if port == 0 {
+			continue
+		}
+		at := net.JoinHostPort(m.opt.listen, strconv.Itoa(port))
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			return fmt.Errorf("%s server: %w%s", name, err, holder(port))
+		}
+		m.listeners[name] = l
+		m.onClose(l.Close)
+	}
+	return nil
+}
+
+func (m *machine) openLedger(ctx context.Context) (err error) {
+	pods, services, err := m.opt.ranges()
+	if err != nil {
+		return err
+	}
+	identity := make([]byte, 16)
+	if _, err := rand.Read(identity); err != nil {
+		return err
+	}
+	m.ledger, err = ledger.Open(ctx, ledger.Options[*cluster.State, cluster.Outcome]{
+		Dir: m.dir.Path("ledger"), Node: m.dir.Node.ID, Boot: m.dir.Boot.ID, Content: m.content, Log: m.log, Machine: stateMachine,
+		Genesis: &cluster.Genesis{
+			Ring: hex.EncodeToString(identity), PodCIDR: pods, ServiceCIDR: services, Domain: m.opt.domain, Engine: cluster.EngineVersion,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	m.onClose(m.ledger.Close)
+	out, err := m.ledger.Append(ctx, cluster.Input{NodeUp: &cluster.NodeUp{
+		ID: m.dir.Node.ID, Name: m.opt.name(), Key: m.dir.Node.Public(), Address: m.address, Arch: runtime.GOARCH, Zone: m.opt.zone,
+		Labels: m.opt.labels, Capacity: capacity(m.opt.dataDir), Engine: cluster.EngineVersion,
+	}})
+	if err != nil {
+		return fmt.Errorf("announce this node: %w", err)
+	}
+	if out.Rejected != "" {
+		return fmt.Errorf("the ring refused this node: %s", out.Rejected)
+	}
+	return nil
+}
+
+// ring is what the ledger fixed about the network.
+func (m *machine) ring() (ring cluster.Ring, node place.Node, err error) {
+	err = errors.New("the ledger has no such node")
+	m.ledger.View(func(s *cluster.State) {
+		r, ok1 := s.Ring()
+		n, ok2 := s.Nodes().Get(m.dir.Node.ID)
+		if ok1 && ok2 {
+			ring, node, err = *r, n.Node, nil
+		}
+	})
+	return ring, node, err
+}
+
+func (m *machine) openNetwork(ctx context.Context) error {
+	ring, node, err := m.ring()
+	if err != nil {
+		return err
+	}
+	instance := m.dir.Node.Instance()
+	m.ringFacts = ring
+	server := wire.DNSAddress(ring.ServiceCIDR)
+	if err := overlap(ring.PodCIDR, ring.ServiceCIDR, instance); err != nil {
+		return err
+	}
+	m.links, err = links.Open(links.Options{
+		Instance: instance, PodCIDR: node.PodCIDR, ServiceCIDR: ring.ServiceCIDR, DNS: server,
+		Record: filepath.Join(m.opt.runDir, "sysctls"), Log: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	m.onClose(func() error { m.links.Close(); return nil })
+	if err := m.links.EnsureNode(ctx); err != nil {
+		return err
+	}
+	if m.firewall, err = firewall.Open(firewall.Options{Instance: instance, Log: m.log}); err != nil {
+		return err
+	}
+	m.onClose(func() error { m.firewall.Close(); return nil })
+	return m.openDNS(ctx, ring, server)
+}
+
+func (m *machine) openContainers(ctx context.Context) (err error) {
+	shim, runc := m.opt.shim, m.opt.runc
+	if shim == "" {
+		if shim, err = embedded.Unpack(m.dir.Path("bin"), embedded.Shim); err != nil {
+			return err
+		}
+	}
+	if runc == "" {
+		if runc, err = embedded.Unpack(m.dir.Path("bin"), embedded.Runc); err != nil {
+			return err
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o := containers.Options{
+		Instance: m.dir.Node.Instance(), DataDir: m.dir.Path("containerd"), RunDir: filepath.Join(m.opt.runDir, "c"), LogDir: m.opt.logDir,
+		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Log: m.log,
+	}
+	if m.opt.containerd != "" {
+		o.Daemon, o.Address = nil, m.opt.containerd
+	}
+	if m.containers, err = containers.Open(ctx, o); err != nil {
+		return err
+	}
+	m.onClose(m.containers.Close)
+	return nil
+}
+
+func (m *machine) openPods(context.Context) (err error) {
+	m.volumes, err = volumes.Open(volumes.Options{Dir: m.dir.Path("volumes"), RunDir: filepath.Join(m.opt.runDir, "v")})
+	if err != nil {
+		return err
+	}
+	m.probes = newProber(m)
+	return nil
+}
+
+func (m *machine) openSource(ctx context.Context) (err error) {
+	m.mirror, err = gitsync.Open(ctx, gitsync.Options{
+		Dir: m.dir.Path("git"), URL: m.opt.repository, Branch: m.opt.branch, Interval: m.opt.poll, Log: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	m.onClose(func() error { m.mirror.Close(); return nil })
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	m.renderer = renderer.New(renderer.Options{Command: []string{self, roleRenderer}, Log: m.log})
+	m.onClose(func() error { m.renderer.Close(); return nil })
+	return nil
+}
+
+// wire joins the parts: the loop, and what makes commits the desired state.
+func (m *machine) wire() {
+	ledger := newLedgerPart(m)
+	content := contentPart{m.content}
+	m.agent = nodeagent.New(nodeagent.Options{
+		Node: m.dir.Node.ID, Ledger: ledger, Content: content, Containers: containersPart{m.containers}, Links: linksPart{m.links},
+		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Resync: m.opt.resync, Log: m.log,
+	}, m.journal)
+	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
+		Ledger: ledger, Content: content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers},
+		Journal: m.journal, Branch: source.FullRefName(m.opt.branch), Log: m.log,
+	})
+}
+
+// run serves until ctx ends or a part fails, then gives everything back. Containers go on.
+func (m *machine) run(ctx context.Context) error {
+	defer m.close()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.agent.Run(ctx) })
+	g.Go(func() error { return m.probes.Run(ctx) })
+	node := &nodeagent.Node{
+		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.warnings,
+	}
+	g.Go(func() error { return api.NewServer(node, m.log).Serve(ctx, m.socket) })
+	looks := newLooks(m.deployer, m.log)
+	g.Go(func() error { return looks.run(ctx) })
+	g.Go(func() error { return m.follow(ctx, looks) })
+	if l := m.listeners["git"]; l != nil {
+		server, err := githost.New(githost.Options{
+			Repo: m.mirror, Token: m.opt.gitToken,
+			Pushed: func(ctx context.Context, _ []source.RefUpdate, progress io.Writer) { m.pushed(ctx, looks, progress) },
+		})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return serve(ctx, l, server) })
+	}
+	if l := m.listeners["registry"]; l != nil {
+		server, err := registry.New(ctx, registry.Options{
+			Content: m.containers.Content(), Images: m.containers.Images(), Leases: m.containers.Client().LeasesService(),
+			Namespace: m.containers.Namespace(), Token: m.opt.gitToken, Log: m.log,
+		})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { defer server.Close(); return serve(ctx, l, server) })
+	}
+	m.log.InfoContext(ctx, "ready", "node", m.opt.name(), "id", m.dir.Node.ID, "git", m.gitURL())
+	return g.Wait()
+}
+
+// serve answers HTTP on l until ctx ends; requests under way get five seconds.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if s.Shutdown(end) != nil {
+			s.Close()
+		}
+	}()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-stopped
+	return nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/nodeagent/api"
+	"github.com/shoal-dev/shoal/nodeagent/containers"
+	"github.com/shoal-dev/shoal/nodeagent/dns"
+	"github.com/shoal-dev/shoal/nodeagent/probes"
+	"github.com/shoal-dev/shoal/nodeagent/volumes"
+)
+
+func (m *machine) openDNS(_ context.Context, ring cluster.Ring, server netip.Addr) (err error) {
+	m.dns, err = dns.Listen(dns.Options{Listen: netip.AddrPortFrom(server, 53), Log: m.log})
+	if err != nil {
+		return err
+	}
+	m.onClose(m.dns.Close)
+	return nil
+}
+
+func newProber(m *machine) *probes.Prober {
+	return probes.New(probes.Options{Log: m.log, Exec: func(ctx context.Context, key probes.Key, _ string, command []string) (int, []byte, error) {
+		out := &head{max: 1024}
+		code, err := m.containers.Exec(ctx, key.Pod, key.Container, containers.ExecOptions{Args: command, Stdout: out, Stderr: out})
+		return code, out.b, err
+	}})
+}
+
+// head keeps the first bytes that are written to it.
+type head struct {
+	b   []byte
+	max int
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	h.b = append(h.b, p[:min(len(p), h.max-len(h.b))]...)
+	return len(p), nil
+}
+
+func newVolumesPart(m *machine, ring cluster.Ring, server netip.Addr) volumesPart {
+	return volumesPart{m.volumes, volumes.Files{DNS: []netip.Addr{server}, Domain: ring.Domain, Capacity: capacity(m.opt.dataDir)}}
+}
+
+func (m *machine) gitURL() string {
+	if m.listeners["git"] == nil {
+		return ""
+	}
+	return "http://" + m.listeners["git"].Addr().String() + "/repo.git"
+}
+
+func (m *machine) sourceStatus() api.Source {
+	m.sourceMu.Lock()
+	defer m.sourceMu.Unlock()
+	s := m.sourceNow
+	if s.URL = m.opt.repository; s.URL == "" {
+		s.URL = m.gitURL()
+	}
+	return s
+}
+
+// follow has the deployer look whenever the mirror has news.
+func (m *machine) follow(ctx context.Context, l *looks) error {
+	polled := make(chan error, 1)
+	go func() { polled <- m.mirror.Run(ctx) }()
+	for {
+		select {
+		case u := <-m.mirror.Updates():
+			m.sourceMu.Lock()
+			m.sourceNow.Fetched, m.sourceNow.Stale = u.Good, ""
+			if u.Err != nil {
+				m.sourceNow.Stale = u.Err.Error()
+			}
+			m.sourceMu.Unlock()
+			if len(u.Changes) > 0 {
+				l.nudge()
+			}
+		case err := <-polled:
+			return err
+		}
+	}
+}
+
+// pushed judges what was just pushed and shows on the client's terminal what becomes of it. When the client goes
+// away, the work goes on.
+func (m *machine) pushed(ctx context.Context, l *looks, progress io.Writer) {
+	begun := time.Now()
+	verdicts, err := m.deployer.Look(context.WithoutCancel(ctx), progress)
+	if err != nil {
+		fmt.Fprintf(progress, "not judged yet, will be tried again: %v\n", err)
+		l.nudge()
+	}
+	for _, v := range verdicts {
+		switch {
+		case v.Environment == "":
+			for _, p := range v.Problems {
+				fmt.Fprintf(progress, "%s\n", p)
+			}
+		case v.Changed:
+			m.agent.Watch(ctx, v, begun, progress)
+		}
+	}
+}

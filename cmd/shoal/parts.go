@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/containers"
+	"github.com/shoal-dev/shoal/nodeagent/dns"
+	"github.com/shoal-dev/shoal/nodeagent/gitsync"
+	"github.com/shoal-dev/shoal/nodeagent/ledger"
+	"github.com/shoal-dev/shoal/nodeagent/links"
+	"github.com/shoal-dev/shoal/nodeagent/probes"
+	"github.com/shoal-dev/shoal/nodeagent/store"
+	"github.com/shoal-dev/shoal/nodeagent/volumes"
+)
+
+// The parts below nodeagent/ do not know each other, nor the loop. What stands here fits each to what the loop asks for.
+
+// stateMachine is the engine's function, as the ledger feeds it.
+var stateMachine = ledger.Machine[*cluster.State, cluster.Outcome]{
+	New:      cluster.NewState,
+	Decode:   cluster.DecodeState,
+	Step:     cluster.Step,
+	Rejected: func(o cluster.Outcome) string { return o.Rejected },
+	Refuse:   func(why string) cluster.Outcome { return cluster.Outcome{Rejected: why} },
+}
+
+type ledgerPart struct {
+	*ledger.Ledger[*cluster.State, cluster.Outcome]
+	changes <-chan struct{}
+}
+
+func newLedgerPart(m *machine) ledgerPart {
+	changes, cancel := m.ledger.Subscribe()
+	m.onClose(func() error { cancel(); return nil })
+	return ledgerPart{m.ledger, changes}
+}
+
+func (l ledgerPart) Changes() <-chan struct{} { return l.changes }
+
+type contentPart struct{ *store.Content }
+
+func (c contentPart) Put(ctx context.Context, blobs ...[]byte) error {
+	_, err := c.Content.Put(ctx, blobs...)
+	return err
+}
+
+type containersPart struct{ *containers.Runtime }
+
+func (c containersPart) Present(ref, digest string) bool {
+	present, _, err := c.Image(ref, digest)
+	return err == nil && present
+}
+
+func (c containersPart) Pull(ctx context.Context, p *plan.Pod, ref, digest string) error {
+	auth, err := pullSecrets(p)
+	if err != nil {
+		return err
+	}
+	_, err = c.Runtime.Pull(ctx, ref, digest, auth, nil)
+	return err
+}
+
+func (c containersPart) Resolve(ctx context.Context, ref string) (string, error) {
+	return c.Runtime.Resolve(ctx, ref, nil)
+}
+
+func (c containersPart) Stop(ctx context.Context, id control.PodID, container string, grace int64) error {
+	return c.Runtime.Stop(ctx, id, container, time.Duration(grace)*time.Second)
+}
+
+func (c containersPart) Exec(ctx context.Context, id control.PodID, container string, o nodeagent.ExecOptions) (int, error) {
+	resize := make(chan containers.TerminalSize)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case s := <-o.Resize:
+				select {
+				case resize <- containers.TerminalSize{Width: uint32(s.Width), Height: uint32(s.Height)}:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return c.Runtime.Exec(ctx, id, container, containers.ExecOptions{
+		Args: o.Args, TTY: o.TTY, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Resize: resize,
+	})
+}
+
+// pullSecrets reads the credentials of a pod's imagePullSecrets.
+func pullSecrets(p *plan.Pod) ([]containers.Auth, error) {
+	var out []containers.Auth
+	for _, ref := range p.Spec.ImagePullSecrets {
+		secret := p.Secrets[ref.Name]
+		if secret == nil {
+			continue // Kubernetes tries without it too; the registry's answer says what is missing
+		}
+		var config struct {
+			Auths map[string]struct{ Username, Password, Auth, IdentityToken string }
+		}
+		raw := secret.Data[corev1.DockerConfigJsonKey]
+		if secret.Type == corev1.SecretTypeDockercfg {
+			raw = []byte(`{"auths":` + string(secret.Data[corev1.DockerConfigKey]) + `}`)
+		}
+		if err := json.Unmarshal(raw, &config); err != nil {
+			return nil, fmt.Errorf("secret %s/%s: not a docker configuration", p.Namespace, ref.Name) // err could quote the secret
+		}
+		for host, a := range config.Auths {
+			auth := containers.Auth{Host: registryHost(host), Username: a.Username, Password: a.Password, Token: a.IdentityToken}
+			if a.Auth != "" && auth.Username == "" {
+				plain, err := base64.StdEncoding.DecodeString(a.Auth)
+				if err != nil {
+					return nil, fmt.Errorf("secret %s/%s: auth of %s is not base64", p.Namespace, ref.Name, host)
+				}
+				auth.Username, auth.Password, _ = strings.Cut(string(plain), ":")
+			}
+			out = append(out, auth)
+		}
+	}
+	return out, nil
+}
+
+// registryHost is the host of a key in a docker configuration, which may be a URL.
+func registryHost(key string) string {
+	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+	host, _, _ := strings.Cut(key, "/")
+	if host == "index.docker.io" {
+		return "docker.io"
+	}
+	return host
+}
+
+type linksPart struct{ *links.Links }
+
+func (l linksPart) Ensure(ctx context.Context, p *plan.Pod, netns string) error {
+	return l.Links.Ensure(ctx, links.Pod{ID: p.ID, Netns: netns, IP: p.IP})
+}
+
+func (l linksPart) Check(ctx context.Context, p *plan.Pod, netns string) ([]string, error) {
+	return l.Links.Check(ctx, links.Pod{ID: p.ID, Netns: netns, IP: p.IP})
+}
+
+type volumesPart struct {
+	*volumes.Volumes
+	files volumes.Files
+}
+
+func (v volumesPart) Prepare(ctx context.Context, p *plan.Pod) error {
+	_, err := v.Volumes.Prepare(ctx, p, v.files)
+	return err
+}
+
+type namesPart struct{ *dns.Server }
+
+func (n namesPart) Set(t wire.Tables) { n.Swap(t) }
+
+// probesPart speaks of instances where the prober speaks of containers.
+type probesPart struct{ *probes.Prober }
+
+func (p probesPart) Set(targets []nodeagent.ProbeTarget) {
+	out := make(map[probes.Key]probes.Target, len(targets))
+	for _, t := range targets {
+		target := probes.Target{
+			ID: t.Instance, Started: time.UnixMilli(t.Started), IP: t.Pod.IP, Container: t.Pod.Container(t.Container), Stopping: t.Pod.Deleting != 0,
+		}
+		if t.Pod.Spec.HostNetwork {
+			target.IP = t.Pod.NodeIP
+		}
+		for _, c := range t.Pod.Status.ContainerStatuses {
+			if c.Name == t.Container && strings.HasSuffix(c.ContainerID, "//"+t.Instance) && c.State.Running != nil {
+				target.Known = &probes.Result{ID: t.Instance, Started: c.Started != nil && *c.Started, Ready: c.Ready}
+			}
+		}
+		out[probes.Key{Pod: t.Pod.ID, Container: t.Container}] = target
+	}
+	p.Prober.Set(out)
+}
+
+func (p probesPart) Health() map[string]plan.Health {
+	results := p.Results()
+	out := make(map[string]plan.Health, len(results))
+	for _, r := range results {
+		h := plan.Health{NotStarted: !r.Started, NotReady: !r.Ready, Grace: r.Grace}
+		if r.Failed != "" {
+			h.Failed = fmt.Sprintf("%s probe failed: %s", r.Failed, r.Message)
+		}
+		out[r.ID] = h
+	}
+	return out
+}
+
+type sourcePart struct{ *gitsync.Mirror }
+
+func (s sourcePart) Head(_ context.Context, ref string) (source.ID, bool, error) {
+	id, err := s.Mirror.Head(ref)
+	if errors.Is(err, gitsync.ErrNoRef) {
+		return "", false, nil
+	}
+	return id, err == nil, err
+}
+
+func (s sourcePart) Relate(ctx context.Context, from, to source.ID) (source.Relation, error) {
+	return s.Relation(ctx, from, to)
+}

@@ -1,0 +1,254 @@
+package nodeagent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/nodeagent/api"
+)
+
+// dryRunSteps bounds a dry run: a roll-out of n pods takes about 4n steps.
+const dryRunSteps = 100_000
+
+// Plan forks the ring's state, steps the fork with the manifest as the active one, lets a model of the nodes
+// carry everything out, and says what became another than it was.
+func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
+	content := overlay{blobs: map[desired.Digest][]byte{}, below: n.Agent.opt.Content}
+	for digest, b := range req.Blobs {
+		if desired.DigestOf(b) != desired.Digest(digest) {
+			return api.Plan{}, fmt.Errorf("blob %s: the bytes are others", digest)
+		}
+		content.blobs[desired.Digest(digest)] = b
+	}
+	next, err := desired.DecodeSet(req.Manifest)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	content.blobs[next.D] = req.Manifest
+	var s *cluster.State
+	n.Agent.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
+	before := s.Snapshot()
+
+	out := api.Plan{Environment: req.Environment, To: string(next.D)}
+	activate := cluster.Activate{Environment: req.Environment, Namespace: req.Namespace, Ref: "plan", Commit: "0000000000000000000000000000000000000000", D: next.D, Held: req.Held}
+	var previous *desired.Set
+	if e, ok := s.Environments().Get(req.Environment); ok {
+		activate.Previous, activate.Ref, activate.Commit, activate.Images = e.D, e.Ref, e.Commit, e.Images
+		out.From = string(e.D)
+		b, err := content.Get(e.D)
+		if err != nil {
+			return api.Plan{}, err
+		}
+		if previous, err = desired.DecodeSet(b); err != nil {
+			return api.Plan{}, err
+		}
+	}
+	if out.Objects, err = objectChanges(previous, next, content); err != nil {
+		return api.Plan{}, err
+	}
+	if out.From == out.To {
+		for range before.Pods().All() {
+			out.Unchanged++
+		}
+		return out, nil
+	}
+	run := dryRun{s: s, content: content, now: max(time.Now().UnixMilli(), s.Time())}
+	if err := run.step(cluster.Input{Activate: &activate}); err != nil {
+		return api.Plan{}, err
+	}
+	out.Actions = n.actions(run.s, content)
+	if err := run.settle(); err != nil {
+		return api.Plan{}, err
+	}
+	out.Pods, out.Unchanged = podChanges(before, run.s)
+	return out, nil
+}
+
+// overlay is the content store with what a plan brings along.
+type overlay struct {
+	blobs map[desired.Digest][]byte
+	below desired.Content
+}
+
+func (o overlay) Get(d desired.Digest) ([]byte, error) {
+	if b, ok := o.blobs[d]; ok {
+		return b, nil
+	}
+	return o.below.Get(d)
+}
+
+func objectChanges(previous, next *desired.Set, content desired.Content) ([]api.Change, error) {
+	if previous == nil {
+		previous = &desired.Set{Environment: next.Environment}
+	}
+	changes, err := desired.Diff(previous, next, content)
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Change
+	for _, c := range changes {
+		change := api.Change{Op: string(c.Op), Name: c.Key.String()}
+		for _, f := range c.Fields {
+			change.Fields = append(change.Fields, f.String())
+		}
+		out = append(out, change)
+	}
+	return out, nil
+}
+
+// dryRun is a fork of the ring with nodes that do everything at once and well.
+type dryRun struct {
+	s       *cluster.State
+	content desired.Content
+	now     int64
+	steps   int
+}
+
+func (d *dryRun) step(in cluster.Input) error {
+	d.steps++
+	out := cluster.Step(d.s, cluster.Entry{Index: d.s.Index() + 1, Time: d.now, Input: in}, d.content)
+	if out.Rejected != "" {
+		return errors.New(out.Rejected)
+	}
+	return nil
+}
+
+// settle reports every placed pod as ready and every stopped one as gone until nothing moves any more. Time that
+// rules wait for passes at once, an hour at most: schedules do not fire.
+func (d *dryRun) settle() error {
+	end := d.now + time.Hour.Milliseconds()
+	for moved := true; moved; {
+		moved = false
+		var reports []cluster.Phase
+		for p := range d.s.Pods().Values() {
+			switch {
+			case p.Node == "":
+			case p.Deleting != 0:
+				reports = append(reports, cluster.Phase{Pod: p.ID, Epoch: p.Epoch, Status: p.Status, Removed: true})
+			case p.Status.Phase == "" || p.Status.Phase == corev1.PodPending || p.Status.Phase == corev1.PodRunning && !plan.Ready(&p.Status):
+				reports = append(reports, cluster.Phase{Pod: p.ID, Epoch: p.Epoch, Status: readyStatus(d.now)})
+			}
+		}
+		for _, r := range reports {
+			if d.steps >= dryRunSteps {
+				return errors.New("the plan does not come to rest")
+			}
+			if err := d.step(cluster.Input{Phase: &r}); err != nil {
+				return err
+			}
+			moved = true
+		}
+		if wake := d.s.Wake(); !moved && wake != 0 && wake <= end && d.rollingOut() {
+			d.now = max(d.now, wake)
+			if err := d.step(cluster.Input{Tick: &cluster.Tick{}}); err != nil {
+				return err
+			}
+			moved = d.steps < dryRunSteps
+		}
+	}
+	return nil
+}
+
+func (d *dryRun) rollingOut() bool {
+	for dep := range d.s.Deployments().Values() {
+		if dep.State == control.Progressing {
+			return true
+		}
+	}
+	return false
+}
+
+func readyStatus(now int64) corev1.PodStatus {
+	t := metav1.NewTime(time.UnixMilli(now).UTC())
+	return corev1.PodStatus{
+		Phase:      corev1.PodRunning,
+		StartTime:  &t,
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: t}},
+	}
+}
+
+// podChanges compares the pods before and after by the workload they belong to.
+func podChanges(before, after *cluster.State) (changes []api.Change, unchanged int) {
+	type count struct{ kept, gone, made int }
+	counts := map[desired.Key]*count{}
+	at := func(k desired.Key) *count {
+		if counts[k] == nil {
+			counts[k] = &count{}
+		}
+		return counts[k]
+	}
+	for id, p := range before.Pods().All() {
+		if now, ok := after.Pod(id); ok && now.Deleting == p.Deleting {
+			at(workload(after, p)).kept++
+			unchanged++
+		} else if p.Deleting == 0 {
+			at(workload(before, p)).gone++
+		}
+	}
+	for id, p := range after.Pods().All() {
+		if _, ok := before.Pod(id); !ok {
+			at(workload(after, p)).made++
+		}
+	}
+	for key, c := range counts {
+		replaced := min(c.gone, c.made)
+		add := func(op string, n int, why string) {
+			if n > 0 {
+				changes = append(changes, api.Change{Op: op, Name: key.String(), Why: fmt.Sprintf("%d %s", n, why)})
+			}
+		}
+		add("restart", replaced, "pods are replaced")
+		add("create", c.made-replaced, "pods start")
+		add("remove", c.gone-replaced, "pods stop")
+	}
+	order := map[string]int{"restart": 0, "remove": 1, "create": 2}
+	slices.SortFunc(changes, func(a, b api.Change) int {
+		return cmp.Or(cmp.Compare(order[a.Op], order[b.Op]), cmp.Compare(a.Name, b.Name))
+	})
+	return changes, unchanged
+}
+
+// workload is the object in Git that a pod was made for, over the ReplicaSet between them.
+func workload(s *cluster.State, p *control.Pod) desired.Key {
+	if rs, ok := s.ReplicaSets().Get(p.Owner.Key); ok && rs.Owner.UID != "" {
+		return rs.Owner.Key
+	}
+	return p.Owner.Key
+}
+
+// actions are this node's first steps towards s.
+func (n *Node) actions(s *cluster.State, content desired.Content) []api.Action {
+	wants := plan.NewWants()
+	wants.Update(s, n.Agent.opt.Node, content)
+	facts := plan.Facts{Now: time.Now().UnixMilli(), Images: map[string]bool{}}
+	for _, p := range wants.Want {
+		for c := range p.Containers() {
+			facts.Images[p.ImageOf(c)] = n.Agent.opt.Containers.Present(c.Image, p.Images[c.Image])
+		}
+	}
+	have := plan.Have{}
+	if last := n.Agent.Last(); last != nil {
+		have = last.Have
+	}
+	steps, _ := plan.Steps(wants.Want, have, facts)
+	name := string(n.Agent.opt.Node)
+	if node, ok := s.Nodes().Get(n.Agent.opt.Node); ok {
+		name = node.Name
+	}
+	var out []api.Action
+	for _, step := range steps {
+		out = append(out, api.Action{Node: name, Action: step})
+	}
+	return out
+}
