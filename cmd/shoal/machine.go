@@ -148,7 +148,7 @@ func (m *machine) openLedger(ctx context.Context) (err error) {
 		return err
 	}
 	m.ledger, err = ledger.Open(ctx, ledger.Options[*cluster.State, cluster.Outcome]{
-		Dir: m.dir.Path("ledger"), Node: m.dir.Node.ID, Boot: m.dir.Boot.ID, Content: m.content, Log: m.log, Machine: stateMachine,
+		Dir: m.dir.Path("ledger"), Node: m.dir.Node.ID, Boot: m.dir.Boot.ID, Content: m.content, Log: m.log, Machine: ledger.Cluster(),
 		Genesis: &cluster.Genesis{
 			Ring: hex.EncodeToString(identity), PodCIDR: pods, ServiceCIDR: services, Domain: m.opt.domain, Engine: cluster.EngineVersion,
 		},
@@ -271,13 +271,12 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 // wire joins the parts: the loop, and what makes commits the desired state.
 func (m *machine) wire() {
 	ledger := newLedgerPart(m)
-	content := contentPart{m.content}
 	m.agent = nodeagent.New(nodeagent.Options{
-		Node: m.dir.Node.ID, Ledger: ledger, Content: content, Containers: containersPart{m.containers}, Links: linksPart{m.links},
+		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers}, Links: linksPart{m.links},
 		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
-		Ledger: ledger, Content: content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers},
+		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers},
 		Journal: m.journal, Branch: source.FullRefName(m.opt.branch), Log: m.log,
 	})
 }

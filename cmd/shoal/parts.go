@@ -13,7 +13,6 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
-	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/engine/wire"
@@ -24,20 +23,10 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
 	"github.com/shoal-dev/shoal/nodeagent/links"
 	"github.com/shoal-dev/shoal/nodeagent/probes"
-	"github.com/shoal-dev/shoal/nodeagent/store"
 	"github.com/shoal-dev/shoal/nodeagent/volumes"
 )
 
 // The parts below nodeagent/ do not know each other, nor the loop. What stands here fits each to what the loop asks for.
-
-// stateMachine is the engine's function, as the ledger feeds it.
-var stateMachine = ledger.Machine[*cluster.State, cluster.Outcome]{
-	New:      cluster.NewState,
-	Decode:   cluster.DecodeState,
-	Step:     cluster.Step,
-	Rejected: func(o cluster.Outcome) string { return o.Rejected },
-	Refuse:   func(why string) cluster.Outcome { return cluster.Outcome{Rejected: why} },
-}
 
 type ledgerPart struct {
 	*ledger.Ledger[*cluster.State, cluster.Outcome]
@@ -51,13 +40,6 @@ func newLedgerPart(m *machine) ledgerPart {
 }
 
 func (l ledgerPart) Changes() <-chan struct{} { return l.changes }
-
-type contentPart struct{ *store.Content }
-
-func (c contentPart) Put(ctx context.Context, blobs ...[]byte) error {
-	_, err := c.Content.Put(ctx, blobs...)
-	return err
-}
 
 type containersPart struct{ *containers.Runtime }
 

@@ -95,7 +95,7 @@ func resetContainers(ctx context.Context, o agentOptions, dir *store.Dir) error 
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.Purge(ctx), r.Shutdown(ctx))
+	return r.Purge(ctx)
 }
 
 func resetVolumes(ctx context.Context, o agentOptions, dir *store.Dir) error {

@@ -146,7 +146,15 @@ func (n *Node) must(name string, args ...string) string {
 func (n *Node) Start() *Node {
 	n.t.Helper()
 	n.StartWithoutWaiting()
-	n.Eventually(60*time.Second, func() error { _, err := n.Client().Status(context.Background()); return err })
+	n.Eventually(60*time.Second, func() error {
+		select {
+		case <-n.exited:
+			n.t.Fatalf("the agent ended\n%s", n.output)
+		default:
+		}
+		_, err := n.Client().Status(context.Background())
+		return err
+	})
 	return n
 }
 
