@@ -12,10 +12,10 @@
 // case the next of three candidates is taken.
 //
 // The node itself has one more pair, sh-<instance>-node. It holds the address the node uses among pods (the
-// first of the pod CIDR, 10.42.0.0, which no pod gets) and the DNS address, and the routes to the whole pod
-// CIDR and service CIDR point to it: what is for a pod or a Service is never sent to the machine's default
-// gateway, and the firewall refuses at once what ends there. Because of that route a process on the node reaches
-// Services without any other network. All of it goes when the pair goes.
+// first of the pod CIDR, 10.42.0.0, which no pod gets) and the DNS address, and the route to the service CIDR
+// points to it: because of that a process on the node reaches Services without any other network, and the firewall
+// refuses what is left over. All of it goes when the pair goes. The pod CIDR itself is an unreachable route, so that
+// what is for a pod that is not there is refused at once and never sent to the machine's default gateway.
 //
 // Of the machine's own settings only net.ipv4.ip_forward changes. What it was is written to Options.Record
 // before it is changed, and Purge puts it back. The others (route_localnet, rp_filter, disable_ipv6) are set on

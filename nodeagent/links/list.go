@@ -2,6 +2,7 @@ package links
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/control"
 )
@@ -164,7 +166,8 @@ func noNeighbour(h *netlink.Handle, link netlink.Link, ip net.IP, mac net.Hardwa
 	return []string{"neighbour entry " + ip.String() + " on " + link.Attrs().Name + " is missing"}, nil
 }
 
-// Purge removes every link with the instance's prefix, wanted or not, and puts the sysctls back.
+// Purge removes every link with the instance's prefix, wanted or not, and the route of the pod CIDR, and puts the
+// sysctls back.
 func (l *Links) Purge(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -176,6 +179,13 @@ func (l *Links) Purge(ctx context.Context) error {
 	for _, link := range all {
 		if err := l.del(link); err != nil {
 			return err
+		}
+	}
+	if there, err := l.hasNoPodRoute(); err != nil {
+		return err
+	} else if there {
+		if err := l.nl.RouteDel(l.noPodRoute()); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove route %s: %w", l.opt.PodCIDR, err)
 		}
 	}
 	return l.restoreSysctls()

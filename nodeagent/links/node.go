@@ -29,7 +29,7 @@ func (l *Links) EnsureNode(ctx context.Context) error {
 			return fmt.Errorf("node link %s: address %s: %w", l.nodeName(), a.IPNet, err)
 		}
 	}
-	for _, r := range l.nodeRoutes(link.Attrs().Index) {
+	for _, r := range []*netlink.Route{l.serviceRoute(link.Attrs().Index), l.noPodRoute()} {
 		if err := l.nl.RouteReplace(r); err != nil {
 			return fmt.Errorf("node link %s: route %s: %w", l.nodeName(), r.Dst, err)
 		}
@@ -71,10 +71,15 @@ func (l *Links) CheckNode(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list routes of %s: %w", l.nodeName(), err)
 	}
-	for _, want := range l.nodeRoutes(link.Attrs().Index) {
-		if !hasRoute(routes, want) {
-			wrong = append(wrong, "route "+want.Dst.String()+" to "+l.nodeName()+" is missing")
-		}
+	if want := l.serviceRoute(link.Attrs().Index); !hasRoute(routes, want) {
+		wrong = append(wrong, "route "+want.Dst.String()+" to "+l.nodeName()+" is missing")
+	}
+	there, err := l.hasNoPodRoute()
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		wrong = append(wrong, "unreachable route "+l.opt.PodCIDR.String()+" is missing")
 	}
 	return wrong, nil
 }
@@ -127,14 +132,24 @@ func (l *Links) nodeAddresses() []*netlink.Addr {
 	}
 }
 
-func (l *Links) nodeRoutes(index int) []*netlink.Route {
-	var routes []*netlink.Route
-	for _, p := range []netip.Prefix{l.opt.PodCIDR, l.opt.ServiceCIDR} {
-		routes = append(routes, &netlink.Route{
-			LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(p), Src: ip(l.NodeAddress()), Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN,
-		})
+// serviceRoute lets processes of the node connect to Services; the firewall sends them on before they get there.
+func (l *Links) serviceRoute(index int) *netlink.Route {
+	return &netlink.Route{
+		LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(l.opt.ServiceCIDR), Src: ip(l.NodeAddress()), Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN,
 	}
-	return routes
+}
+
+// noPodRoute refuses at once what is for a pod that is not there; pods have routes of their own.
+func (l *Links) noPodRoute() *netlink.Route {
+	return &netlink.Route{Type: unix.RTN_UNREACHABLE, Dst: ipNet(l.opt.PodCIDR), Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN}
+}
+
+func (l *Links) hasNoPodRoute() (bool, error) {
+	routes, err := l.nl.RouteListFiltered(netlink.FAMILY_V4, l.noPodRoute(), netlink.RT_FILTER_DST|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return false, fmt.Errorf("list routes to %s: %w", l.opt.PodCIDR, err)
+	}
+	return len(routes) > 0, nil
 }
 
 // mtu is that of pods, in bytes.

@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/nodeagent/dns"
 	"github.com/shoal-dev/shoal/nodeagent/firewall"
 	"github.com/shoal-dev/shoal/nodeagent/links"
 	"github.com/shoal-dev/shoal/nodeagent/nettest"
@@ -243,5 +245,260 @@ func TestServicesAreReachedFromEverywhere(t *testing.T) {
 		if seen != "192.0.2.1" {
 			t.Errorf("outside sees %s, want the node's 192.0.2.1", seen)
 		}
+	}
+}
+
+func TestServicesWithoutEndpointsRefuseAtOnce(t *testing.T) {
+	n := newNode(t)
+	a := n.pod(2)
+	n.apply(service(wire.TCP, 0), service(wire.UDP, 0))
+	for _, c := range []struct{ from, network, address string }{
+		{a.netns, "tcp4", "10.43.0.77:80"}, {"", "tcp4", "10.43.0.77:80"}, {a.netns, "tcp4", "10.43.9.9:443"}, {"", "tcp4", "10.43.9.9:443"},
+		{a.netns, "udp4", "10.43.0.77:80"}, {"", "udp4", "10.43.0.77:80"}, {a.netns, "tcp4", "10.42.0.99:80"}, {"", "tcp4", "10.42.0.99:80"},
+	} {
+		for range 10 { // more often than the kernel sends ICMP messages to one address
+			began := time.Now()
+			got := n.ask(c.from, c.network, c.address)
+			if !strings.HasPrefix(got, "error") || c.network == "tcp4" && time.Since(began) > time.Second {
+				t.Errorf("%s to %s from %q: %q after %s, want a refusal at once", c.network, c.address, c.from, got, time.Since(began))
+				break
+			}
+			if c.network == "udp4" || strings.HasPrefix(c.address, "10.42") {
+				break
+			}
+		}
+	}
+}
+
+// Connections that exist go on with an endpoint that was taken away; new ones go to those that are left.
+func TestFault_W4_LiveConnectionsAndFlowsOfARemovedEndpoint(t *testing.T) {
+	n := newNode(t)
+	a, b, c := n.pod(2), n.pod(3), n.pod(4)
+	n.apply(service(wire.TCP, 30080, a), service(wire.UDP, 30080, a))
+	tcp, err := n.connect(c.netns, "tcp4", "10.43.0.77:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tcp.Close() }()
+	udp, err := n.connect(c.netns, "udp4", "10.43.0.77:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = udp.Close() }()
+	nodeUDP, err := n.connect("", "udp4", "127.0.0.1:30080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nodeUDP.Close() }()
+	for _, conn := range []net.Conn{tcp, udp, nodeUDP} {
+		if got, err := talk(conn); !strings.HasPrefix(got, "pod2") {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	n.apply(service(wire.TCP, 30080, b), service(wire.UDP, 30080, b))
+	if got, err := talk(tcp); !strings.HasPrefix(got, "pod2") {
+		t.Errorf("the live connection: %q, %v", got, err)
+	}
+	for what, conn := range map[string]net.Conn{"service": udp, "node port": nodeUDP} {
+		if got, err := talk(conn); !strings.HasPrefix(got, "pod3") {
+			t.Errorf("the flow of UDP to the %s: %q, %v; want the endpoint that is left", what, got, err)
+		}
+	}
+	if got := n.ask(c.netns, "tcp4", "10.43.0.77:80"); !strings.HasPrefix(got, "pod3") {
+		t.Errorf("a new connection: %q", got)
+	}
+	n.apply()
+	flows := nettest.Run(t, "conntrack", "-L", "-p", "udp")
+	if strings.Contains(flows, "10.42.0.3") && strings.Contains(flows, "10.43.0.77") {
+		t.Errorf("flows of UDP are left after the service was deleted:\n%s", flows)
+	}
+}
+
+func TestFault_W8_SessionAffinity(t *testing.T) {
+	n := newNode(t)
+	pods := []pod{n.pod(2), n.pod(3), n.pod(4), n.pod(5)}
+	client := n.pod(9)
+	sticky := func(pods ...pod) []wire.Port {
+		p := service(wire.TCP, 30080, pods...)
+		p.Affinity = 600
+		return []wire.Port{p}
+	}
+	n.apply(sticky(pods...)...)
+	for _, address := range []string{"10.43.0.77:80", "10.42.0.0:30080"} {
+		first := n.ask(client.netns, "tcp4", address)
+		if !strings.HasPrefix(first, "pod") {
+			t.Fatal(first)
+		}
+		for range 20 {
+			if got := n.ask(client.netns, "tcp4", address); got != first {
+				t.Fatalf("%q, at first %q", got, first)
+			}
+		}
+		// The others leave, then the one it was bound to.
+		var bound pod
+		var others []pod
+		for _, p := range pods {
+			if strings.HasPrefix(first, p.name+" ") {
+				bound = p
+			} else {
+				others = append(others, p)
+			}
+		}
+		n.apply(sticky(bound, others[0])...)
+		if got := n.ask(client.netns, "tcp4", address); got != first {
+			t.Errorf("after others left: %q, at first %q", got, first)
+		}
+		n.apply(sticky(others...)...)
+		if got := n.ask(client.netns, "tcp4", address); !strings.HasPrefix(got, "pod") || got == first {
+			t.Errorf("after its endpoint left: %q, at first %q", got, first)
+		}
+		n.apply(sticky(pods...)...)
+	}
+}
+
+// Every endpoint gets its share.
+func TestConnectionsAreSpread(t *testing.T) {
+	n := newNode(t)
+	pods := []pod{n.pod(2), n.pod(3), n.pod(4)}
+	n.apply(service(wire.TCP, 30080, pods...))
+	for _, address := range []string{"10.43.0.77:80", "127.0.0.1:30080"} {
+		seen := make(map[string]int)
+		for range 90 {
+			name, _, _ := strings.Cut(n.ask("", "tcp4", address), " ")
+			seen[name]++
+		}
+		for _, p := range pods {
+			if seen[p.name] < 10 {
+				t.Errorf("%s: %v, want about 30 each", address, seen)
+			}
+		}
+	}
+}
+
+func TestPodsCannotForgeAddressesNorReachTheHostsLoopback(t *testing.T) {
+	n := newNode(t)
+	a, b := n.pod(2), n.pod(3)
+	n.apply()
+	// The pod's own kernel would not let such packets out; one with its own rules would.
+	nettest.RunIn(t, a.netns, "ip", "addr", "add", "10.42.0.77/32", "dev", "eth0")
+	var err error
+	nettest.In(t, a.netns, func() {
+		d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 42, 0, 77)}}
+		var c net.Conn
+		if c, err = d.Dial("tcp4", b.ip.String()+":8080"); err == nil {
+			_ = c.Close()
+		}
+	})
+	if err == nil {
+		t.Error("a pod reached another with a forged address")
+	}
+	if got := n.ask(a.netns, "tcp4", b.ip.String()+":8080"); !strings.HasPrefix(got, "pod3") {
+		t.Errorf("with its own address: %q", got)
+	}
+	counted := nettest.Run(t, "nft", "list", "chain", "ip", "shoal-"+instance, "raw-prerouting")
+	if !strings.Contains(counted, "ip daddr 127.0.0.0/8 drop") {
+		t.Errorf("nothing keeps pods off 127.0.0.0/8:\n%s", counted)
+	}
+	// Through the pod's veth to 127.0.0.1 of the node.
+	ln, lerr := net.Listen("tcp4", "127.0.0.1:9099")
+	if lerr != nil {
+		t.Fatal(lerr)
+	}
+	defer func() { _ = ln.Close() }()
+	nettest.RunIn(t, a.netns, "ip", "link", "set", "lo", "down")
+	nettest.RunIn(t, a.netns, "ip", "route", "flush", "table", "local")
+	nettest.RunIn(t, a.netns, "ip", "route", "add", "local", "10.42.0.2", "dev", "eth0", "table", "local")
+	nettest.RunIn(t, a.netns, "ip", "route", "add", "127.0.0.1/32", "via", "169.254.1.1", "dev", "eth0", "onlink")
+	nettest.RunIn(t, a.netns, "sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1")
+	if got := n.ask(a.netns, "tcp4", "127.0.0.1:9099"); !strings.HasPrefix(got, "error") {
+		t.Errorf("a pod reached the host's loopback: %q", got)
+	}
+}
+
+func TestPurgeLeavesTheMachineAsItWas(t *testing.T) {
+	nettest.Root(t)
+	state := func() string {
+		return nettest.Run(t, "nft", "list", "ruleset") + nettest.Run(t, "ip", "-o", "addr") + nettest.Run(t, "ip", "route", "show", "table", "all") + nettest.Run(t, "ip", "neigh")
+	}
+	before := state()
+	n := newNode(t)
+	n.apply(service(wire.TCP, 30080, n.pod(2)))
+	if state() == before {
+		t.Fatal("nothing changed")
+	}
+	for range 2 {
+		if err := n.rules.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.links.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := state(); after != before {
+		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+func TestFault_W10_PodsAskTheNodeUntracked(t *testing.T) {
+	n := newNode(t)
+	a := n.pod(2)
+	n.apply()
+	s, err := dns.Listen(dns.Options{Listen: netip.MustParseAddrPort("10.43.0.10:53")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	tables := tables()
+	tables.Names = []wire.Name{{Name: "web.default.svc.cluster.local.", Address: []netip.Addr{netip.MustParseAddr("10.43.0.77")}}}
+	s.Swap(tables)
+	for _, from := range []string{a.netns, ""} {
+		for _, network := range []string{"udp4", "tcp4"} {
+			r := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+				return n.connect(from, network, "10.43.0.10:53")
+			}}
+			got, err := r.LookupHost(t.Context(), "web.default.svc.cluster.local")
+			if err != nil || len(got) != 1 || got[0] != "10.43.0.77" {
+				t.Errorf("from %q over %s: %v, %v", from, network, got, err)
+			}
+		}
+	}
+	if flows := nettest.Run(t, "conntrack", "-L"); strings.Contains(flows, "10.43.0.10") {
+		t.Errorf("questions are tracked:\n%s", flows)
+	}
+}
+
+// The agent is killed and started again: what exists is found, and nothing that flows is cut.
+func TestFault_W5_ARestartCutsNothing(t *testing.T) {
+	n := newNode(t)
+	a, b := n.pod(2), n.pod(3)
+	n.apply(service(wire.TCP, 30080, a), service(wire.UDP, 30080, a))
+	tcp, err := n.connect(b.netns, "tcp4", "10.43.0.77:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tcp.Close() }()
+	if _, err := talk(tcp); err != nil {
+		t.Fatal(err)
+	}
+	again, err := firewall.Open(firewall.Options{Instance: instance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := again.Apply(t.Context(), tables(service(wire.TCP, 30080, a), service(wire.UDP, 30080, a))); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.links.EnsureNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.links.Ensure(t.Context(), links.Pod{ID: a.id, Netns: a.netns, IP: a.ip}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := talk(tcp); !strings.HasPrefix(got, "pod2") {
+		t.Errorf("%q, %v", got, err)
 	}
 }
