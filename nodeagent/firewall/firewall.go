@@ -190,6 +190,9 @@ func (f *Firewall) Purge(ctx context.Context) error {
 	if err := f.kernel.removeTable(); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
+	if err := f.disallowForward(ctx); err != nil {
+		return fmt.Errorf("firewall: %w", err)
+	}
 	if gone != nil {
 		none := *gone
 		none.Ports = nil

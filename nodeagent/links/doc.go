@@ -5,14 +5,14 @@
 //
 //	pod   eth0 10.42.0.7/32, default via 169.254.1.1 (on link, permanent neighbour ee:ee:ee:ee:ee:ee)
 //	host  sh-ab12cd-k3f9q  ee:ee:ee:ee:ee:ee, alias "<pod id>"
-//	      10.42.0.7 dev sh-ab12cd-k3f9q scope link src 10.42.0.0, permanent neighbour
+//	      10.42.0.7 dev sh-ab12cd-k3f9q scope link src 10.42.0.1, permanent neighbour
 //
 // Both neighbours are written down, so nobody asks by ARP and nobody has to answer for the gateway: its address
 // is on no interface. The alias says whose link it is; names are five digits of a hash and may collide, in which
 // case the next of three candidates is taken.
 //
 // The node itself has one more pair, sh-<instance>-node. It holds the address the node uses among pods (the
-// first of the pod CIDR, 10.42.0.0, which no pod gets) and the DNS address, and the route to the service CIDR
+// first host of the pod CIDR, 10.42.0.1, which no pod gets) and the DNS address, and the route to the service CIDR
 // points to it: because of that a process on the node reaches Services without any other network, and the firewall
 // refuses what is left over. All of it goes when the pair goes. The pod CIDR itself is an unreachable route, so that
 // what is for a pod that is not there is refused at once and never sent to the machine's default gateway.

@@ -121,7 +121,7 @@ func (l *Links) Close() {
 func (l *Links) Events() <-chan struct{} { return l.events }
 
 // NodeAddress is the address the node has among pods: the source of what its own processes send to them.
-func (l *Links) NodeAddress() netip.Addr { return l.opt.PodCIDR.Addr() }
+func (l *Links) NodeAddress() netip.Addr { return l.opt.PodCIDR.Addr().Next() }
 
 // lock serialises work on one pod (and now and then on two that share a lock). The returned function unlocks.
 func (l *Links) lock(id control.PodID) func() {

@@ -173,7 +173,7 @@ func TestTheNodesOwnLinkIsRepaired(t *testing.T) {
 		{"ip", "link", "del", name},
 		{"ip", "link", "set", name, "down"},
 		{"ip", "addr", "del", "10.43.0.10/32", "dev", name},
-		{"ip", "addr", "del", "10.42.0.0/32", "dev", name},
+		{"ip", "addr", "del", "10.42.0.1/32", "dev", name},
 		{"ip", "route", "del", "10.43.0.0/16"},
 		{"ip", "route", "del", "unreachable", "10.42.0.0/24"},
 		{"sysctl", "-q", "-w", "net.ipv4.ip_forward=0"},

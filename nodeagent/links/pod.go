@@ -19,8 +19,8 @@ func (l *Links) Ensure(ctx context.Context, p Pod) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !p.IP.Is4() || !l.opt.PodCIDR.Contains(p.IP) || p.IP == l.NodeAddress() {
-		return fmt.Errorf("link of pod %s: address %s: want one of %s but the first", p.ID, p.IP, l.opt.PodCIDR)
+	if !p.IP.Is4() || !l.opt.PodCIDR.Contains(p.IP) || p.IP == l.NodeAddress() || p.IP == l.opt.PodCIDR.Addr() {
+		return fmt.Errorf("link of pod %s: address %s: want one of %s but the first two", p.ID, p.IP, l.opt.PodCIDR)
 	}
 	defer l.lock(p.ID)()
 	if err := l.ensure(p); err != nil {

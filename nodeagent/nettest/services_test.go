@@ -206,13 +206,13 @@ func TestServicesAreReachedFromEverywhere(t *testing.T) {
 	for _, network := range []string{"tcp4", "udp4"} {
 		for _, c := range []struct{ what, from, address, want string }{
 			{"pod to service", b.netns, "10.43.0.77:80", "pod2 10.42.0.3"},
-			{"pod to its own service", a.netns, "10.43.0.77:80", "pod2 10.42.0.0"},
-			{"node to service", "", "10.43.0.77:80", "pod2 10.42.0.0"},
-			{"node to node port on 127.0.0.1", "", "127.0.0.1:30080", "pod2 10.42.0.0"},
+			{"pod to its own service", a.netns, "10.43.0.77:80", "pod2 10.42.0.1"},
+			{"node to service", "", "10.43.0.77:80", "pod2 10.42.0.1"},
+			{"node to node port on 127.0.0.1", "", "127.0.0.1:30080", "pod2 10.42.0.1"},
 			{"node to node port on its address", "", "192.0.2.1:30080", "pod2 192.0.2.1"},
 			{"outside to node port", lan, "192.0.2.1:30080", "pod2 192.0.2.2"},
 			{"pod to node port", b.netns, "192.0.2.1:30080", "pod2 10.42.0.3"},
-			{"pod to its own node port", a.netns, "192.0.2.1:30080", "pod2 10.42.0.0"},
+			{"pod to its own node port", a.netns, "192.0.2.1:30080", "pod2 10.42.0.1"},
 		} {
 			if got := n.ask(c.from, network, c.address); got != c.want {
 				t.Errorf("%s over %s: %q, want %q", c.what, network, got, c.want)
@@ -324,7 +324,7 @@ func TestFault_W8_SessionAffinity(t *testing.T) {
 		return []wire.Port{p}
 	}
 	n.apply(sticky(pods...)...)
-	for _, address := range []string{"10.43.0.77:80", "10.42.0.0:30080"} {
+	for _, address := range []string{"10.43.0.77:80", "10.42.0.1:30080"} {
 		first := n.ask(client.netns, "tcp4", address)
 		if !strings.HasPrefix(first, "pod") {
 			t.Fatal(first)
