@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/nodeagent/nettest"
 )
@@ -324,6 +327,129 @@ func BenchmarkCheck(b *testing.B) {
 	for b.Loop() {
 		if w := wrong(b, l, p); w != nil {
 			b.Fatal(w)
+		}
+	}
+}
+
+// When the kernel drops notifications there is one event all the same, and looking at everything finds what is wrong.
+func TestFault_W25_LostNotificationsAreAnEvent(t *testing.T) {
+	l := open(t, "abcabc")
+	if err := l.EnsureNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := makePod(t, 2)
+	ensure(t, l, p)
+	l.watch.stop() // nobody reads: the socket's buffer fills
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetReceiveBufferSize(1024, true); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 300 {
+		nettest.Run(t, "ip", "route", "add", fmt.Sprintf("198.51.100.%d/32", i%250), "dev", "lo", "metric", fmt.Sprint(i))
+	}
+	nettest.Run(t, "ip", "link", "del", linkName("abcabc", p.ID, 0))
+	for i := range 300 {
+		nettest.Run(t, "ip", "route", "del", fmt.Sprintf("198.51.100.%d/32", i%250), "dev", "lo", "metric", fmt.Sprint(i))
+	}
+	l.watch = &watcher{socket: s, done: make(chan struct{})}
+	go l.run(l.watch)
+	select {
+	case <-l.Events():
+	case <-time.After(10 * time.Second):
+		t.Fatal("no event although notifications were lost")
+	}
+	if w := wrong(t, l, p); len(w) == 0 {
+		t.Error("the lost link is not reported")
+	}
+	ensure(t, l, p)
+	if w := wrong(t, l, p); w != nil {
+		t.Error(w)
+	}
+}
+
+// Two pods whose links would have the same name both get one.
+func TestNamesThatCollide(t *testing.T) {
+	l := open(t, "abcabd")
+	if err := l.EnsureNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := makePod(t, 2)
+	nettest.Run(t, "ip", "link", "add", linkName("abcabd", p.ID, 0), "type", "veth", "peer", "name", "sh-abcabd-zzzzz")
+	nettest.Run(t, "ip", "link", "set", linkName("abcabd", p.ID, 0), "alias", "another-pod")
+	ensure(t, l, p)
+	if w := wrong(t, l, p); w != nil {
+		t.Error(w)
+	}
+	if err := l.Remove(t.Context(), "another-pod"); err != nil {
+		t.Fatal(err)
+	}
+	ensure(t, l, p) // stays where it is
+	if got, _ := l.List(t.Context()); len(got) < 1 || !strings.Contains(fmt.Sprint(got), linkName("abcabd", p.ID, 1)) {
+		t.Errorf("List = %v", got)
+	}
+}
+
+// A maker that died between making the link and marking it, and a pod whose namespace is a new one.
+func TestHalfMadeAndForeignLinksAreReplaced(t *testing.T) {
+	l := open(t, "abcabe")
+	if err := l.EnsureNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := makePod(t, 2)
+	nettest.Run(t, "ip", "link", "add", linkName("abcabe", p.ID, 0), "type", "veth", "peer", "name", "eth0", "netns", p.Netns)
+	ensure(t, l, p)
+	if w := wrong(t, l, p); w != nil {
+		t.Error(w)
+	}
+	p.Netns = nettest.Netns(t) // the pod's sandbox was made anew
+	if w := wrong(t, l, p); len(w) == 0 {
+		t.Error("a link into another namespace is not reported")
+	}
+	ensure(t, l, p)
+	if w := wrong(t, l, p); w != nil {
+		t.Error(w)
+	}
+	nettest.Run(t, "ip", "link", "set", linkName("abcabe", p.ID, 0), "name", "renamed")
+	if w := wrong(t, l, p); len(w) == 0 {
+		t.Error("a renamed link is not reported")
+	}
+	ensure(t, l, p)
+	if w := wrong(t, l, p); w != nil {
+		t.Error(w)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	l := open(t, "abcabf")
+	if err := l.EnsureNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := makePod(t, 2)
+	for _, c := range []struct {
+		change func(*Pod)
+		want   string
+	}{
+		{func(p *Pod) { p.IP = netip.MustParseAddr("192.0.2.1") }, "want one of 10.42.0.0/24"},
+		{func(p *Pod) { p.IP = netip.MustParseAddr("10.42.0.1") }, "but the first two"},
+		{func(p *Pod) { p.Netns = "/nowhere" }, "open network namespace"},
+		{func(p *Pod) { p.Netns = "/etc/passwd" }, "enter network namespace"},
+	} {
+		bad := p
+		c.change(&bad)
+		if err := l.Ensure(t.Context(), bad); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+	if got, _ := l.List(t.Context()); len(got) != 0 {
+		t.Errorf("something was half done: %v", got)
+	}
+	_, err := Open(Options{Instance: "Xyz", MTU: 5})
+	for _, want := range []string{"instance", "pod CIDR", "service CIDR", "DNS address", "MTU", "record"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want it to name %s", err, want)
 		}
 	}
 }
