@@ -125,7 +125,8 @@ func dropUser() error {
 }
 
 // landLocked gives up every right to files and the network that the kernel's Landlock knows, and says whether it
-// has Landlock at all.
+// did. A binary built with cgo cannot where the root is empty, since it looks for its threads in /proc; there are no
+// files to lose then either.
 func landLocked() bool {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 || int(abi) < 1 {
