@@ -49,32 +49,56 @@ func TestFault_R10(t *testing.T) {
 	for _, c := range []struct {
 		rule, manifest, want string
 	}{
-		{RulePrivileged, fmt.Sprintf(pod, ", securityContext: {privileged: true}", ""),
-			`Pod p: spec.containers[0].securityContext.privileged: pod-security/privileged: a privileged container is not allowed in environment dev`},
-		{RuleCapabilities, fmt.Sprintf(pod, ", securityContext: {capabilities: {add: [CHOWN, SYS_ADMIN, CAP_KILL, ALL], drop: [ALL]}}", ""),
+		{
+			RulePrivileged, fmt.Sprintf(pod, ", securityContext: {privileged: true}", ""),
+			`Pod p: spec.containers[0].securityContext.privileged: pod-security/privileged: a privileged container is not allowed in environment dev`,
+		},
+		{
+			RuleCapabilities, fmt.Sprintf(pod, ", securityContext: {capabilities: {add: [CHOWN, SYS_ADMIN, CAP_KILL, ALL], drop: [ALL]}}", ""),
 			`Pod p: spec.containers[0].securityContext.capabilities.add[1]: pod-security/capabilities: capability SYS_ADMIN is not allowed in environment dev
-Pod p: spec.containers[0].securityContext.capabilities.add[3]: pod-security/capabilities: capability ALL is not allowed in environment dev`},
-		{RuleHostPath, fmt.Sprintf(pod, "", "  volumes: [{name: v, hostPath: {path: /}}]"),
-			`Pod p: spec.volumes[0].hostPath: pod-security/host-path: a directory of the host is not allowed in environment dev`},
-		{RuleHostNetwork, fmt.Sprintf(pod, "", "  hostNetwork: true"),
-			`Pod p: spec.hostNetwork: pod-security/host-network: the host's network is not allowed in environment dev`},
-		{RuleHostPID, fmt.Sprintf(pod, "", "  hostPID: true"),
-			`Pod p: spec.hostPID: pod-security/host-pid: the host's process namespace is not allowed in environment dev`},
-		{RuleHostIPC, fmt.Sprintf(pod, "", "  hostIPC: true"),
-			`Pod p: spec.hostIPC: pod-security/host-ipc: the host's IPC namespace is not allowed in environment dev`},
-		{"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: other}",
-			`ConfigMap c: metadata.namespace: namespace/foreign: "other" is not a namespace of environment dev; expected shop or tools`},
-		{"", "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}",
-			`Namespace other: metadata.name: namespace/foreign: "other" is not a namespace of environment dev; expected shop or tools`},
-		{"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: kube-system}",
-			`ConfigMap c: metadata.namespace: name/reserved: namespace kube-system is reserved`},
-		{"", "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system}",
-			`Namespace kube-system: metadata.name: name/reserved: namespace kube-system is reserved`},
-		{"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kube-root-ca.crt}",
-			`ConfigMap kube-root-ca.crt: metadata.name: name/reserved: ConfigMap shop/kube-root-ca.crt is made by the ring itself`},
-		{"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {shoal.dev/app: x}, annotations: {shoal.dev/strict: 'true', shoal.dev/node: n1}}",
+Pod p: spec.containers[0].securityContext.capabilities.add[3]: pod-security/capabilities: capability ALL is not allowed in environment dev`,
+		},
+		{
+			RuleHostPath, fmt.Sprintf(pod, "", "  volumes: [{name: v, hostPath: {path: /}}]"),
+			`Pod p: spec.volumes[0].hostPath: pod-security/host-path: a directory of the host is not allowed in environment dev`,
+		},
+		{
+			RuleHostNetwork, fmt.Sprintf(pod, "", "  hostNetwork: true"),
+			`Pod p: spec.hostNetwork: pod-security/host-network: the host's network is not allowed in environment dev`,
+		},
+		{
+			RuleHostPID, fmt.Sprintf(pod, "", "  hostPID: true"),
+			`Pod p: spec.hostPID: pod-security/host-pid: the host's process namespace is not allowed in environment dev`,
+		},
+		{
+			RuleHostIPC, fmt.Sprintf(pod, "", "  hostIPC: true"),
+			`Pod p: spec.hostIPC: pod-security/host-ipc: the host's IPC namespace is not allowed in environment dev`,
+		},
+		{
+			"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: other}",
+			`ConfigMap c: metadata.namespace: namespace/foreign: "other" is not a namespace of environment dev; expected shop or tools`,
+		},
+		{
+			"", "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}",
+			`Namespace other: metadata.name: namespace/foreign: "other" is not a namespace of environment dev; expected shop or tools`,
+		},
+		{
+			"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: kube-system}",
+			`ConfigMap c: metadata.namespace: name/reserved: namespace kube-system is reserved`,
+		},
+		{
+			"", "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system}",
+			`Namespace kube-system: metadata.name: name/reserved: namespace kube-system is reserved`,
+		},
+		{
+			"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kube-root-ca.crt}",
+			`ConfigMap kube-root-ca.crt: metadata.name: name/reserved: ConfigMap shop/kube-root-ca.crt is made by the ring itself`,
+		},
+		{
+			"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {shoal.dev/app: x}, annotations: {shoal.dev/strict: 'true', shoal.dev/node: n1}}",
 			`ConfigMap c: metadata.annotations[shoal.dev/node]: name/reserved: only shoal.dev/strict may be set under shoal.dev/
-ConfigMap c: metadata.labels[shoal.dev/app]: name/reserved: only shoal.dev/strict may be set under shoal.dev/`},
+ConfigMap c: metadata.labels[shoal.dev/app]: name/reserved: only shoal.dev/strict may be set under shoal.dev/`,
+		},
 	} {
 		env := render.Environment{Name: "dev", Namespace: "shop", Namespaces: map[string]string{"tools": "dev-tools"}}
 		if got := problemsOf(t, env, c.manifest); got != c.want {
@@ -192,25 +216,41 @@ spec.volumes[2].persistentVolumeClaim: not supported yet`},
   automountServiceAccountToken: false
   containers: [{name: c, image: i, tty: false, stdin: false, resources: {claims: []}, volumeMounts: []}]
 `, ""},
-		{"apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: LoadBalancer, clusterIP: 10.0.0.1, externalIPs: [1.2.3.4], selector: {a: b}, ports: [{port: 1, nodePort: 80}]}",
+		{
+			"apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: LoadBalancer, clusterIP: 10.0.0.1, externalIPs: [1.2.3.4], selector: {a: b}, ports: [{port: 1, nodePort: 80}]}",
 			`spec.clusterIP: not supported yet; expected None
 spec.externalIPs: not supported yet
 spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767
-spec.type: not supported yet; expected ClusterIP or NodePort or ExternalName`},
-		{"apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {clusterIP: None, selector: {a: b}}", ""},
-		{"apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}",
-			"spec.selector: Required value: a Service without selector is not supported yet"},
-		{"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: s, finalizers: [a.b/c], ownerReferences: [{kind: x}]}",
+spec.type: not supported yet; expected ClusterIP or NodePort or ExternalName`,
+		},
+		{
+			"apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {clusterIP: None, selector: {a: b}}",
+			"",
+		},
+		{
+			"apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}",
+			"spec.selector: Required value: a Service without selector is not supported yet",
+		},
+		{
+			"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: s, finalizers: [a.b/c], ownerReferences: [{kind: x}]}",
 			`metadata.finalizers: not supported yet
 metadata.generateName: not supported yet
 metadata.name: Required value: name or generateName is required
-metadata.ownerReferences: not supported yet`},
-		{"apiVersion: v1\nkind: Secret\nmetadata: {name: s, annotations: {kubernetes.io/service-account.name: a}}\ntype: kubernetes.io/service-account-token",
-			"type: kubernetes.io/service-account-token: not supported yet"},
-		{"apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {backoffLimitPerIndex: 1, completionMode: Indexed, completions: 2, managedBy: x.y/z, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}",
+metadata.ownerReferences: not supported yet`,
+		},
+		{
+			"apiVersion: v1\nkind: Secret\nmetadata: {name: s, annotations: {kubernetes.io/service-account.name: a}}\ntype: kubernetes.io/service-account-token",
+			"type: kubernetes.io/service-account-token: not supported yet",
+		},
+		{
+			"apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {backoffLimitPerIndex: 1, completionMode: Indexed, completions: 2, managedBy: x.y/z, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}",
 			`spec.backoffLimitPerIndex: not supported yet
-spec.managedBy: not supported yet`},
-		{"apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: s}", "kind: StatefulSet: not supported yet"},
+spec.managedBy: not supported yet`,
+		},
+		{
+			"apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: s}",
+			"kind: StatefulSet: not supported yet",
+		},
 	} {
 		got := strings.NewReplacer("Pod p: ", "", "Service s: ", "", "ConfigMap: ", "", "Secret s: ", "", "Job j: ", "", "StatefulSet s: ", "").Replace(problemsOf(t, render.Environment{Name: "dev"}, c.manifest))
 		if got != c.want {

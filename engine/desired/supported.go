@@ -3,6 +3,7 @@ package desired
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,9 +128,7 @@ var container = fields{
 // initContainer is a container that may be a sidecar.
 var initContainer = func() fields {
 	f := fields{"restartPolicy": only("Always")}
-	for name, r := range container {
-		f[name] = r
-	}
+	maps.Copy(f, container)
 	return f
 }()
 

@@ -78,16 +78,15 @@ func Decode(b []byte) (Object, []Fault) {
 
 // repeated finds fields that occur twice in one JSON object.
 func repeated(b []byte) []Fault {
-	var any map[string]any
-	strict, err := utiljson.UnmarshalStrict(b, &any, utiljson.DisallowDuplicateFields)
+	var tree map[string]any
+	strict, err := utiljson.UnmarshalStrict(b, &tree, utiljson.DisallowDuplicateFields)
 	if err != nil {
 		return nil
 	}
 	var faults []Fault
 	for _, e := range strict {
 		f := Fault{Text: e.Error()}
-		var at utiljson.FieldError
-		if errors.As(e, &at) {
+		if at, ok := errors.AsType[utiljson.FieldError](e); ok {
 			f = Fault{Path: at.FieldPath(), Text: "duplicate field"}
 		}
 		faults = append(faults, f)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -110,21 +111,19 @@ func fit(v any, t reflect.Type, path string, faults *[]Fault) {
 		} else if _, err := strconv.ParseInt(n.String(), 10, t.Bits()); err != nil {
 			*faults = append(*faults, Fault{path, fmt.Sprintf("Invalid value: expected an integer of %d bits", t.Bits())})
 		}
+	default: // no other kind occurs in these objects
 	}
 }
 
 // fieldsOf returns the JSON fields of a struct type, those of inlined structs included.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	m := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "-":
 		case name == "" && f.Anonymous:
-			for n, ft := range fieldsOf(f.Type) {
-				m[n] = ft
-			}
+			maps.Copy(m, fieldsOf(f.Type))
 		case name == "":
 			m[f.Name] = f.Type
 		default:

@@ -13,14 +13,15 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"time"
 )
 
 //go:embed zoneinfo.zip
 var zoneinfo []byte
 
-// files is the index of zoneinfo by name; the data stays where it is.
-var files = func() map[string]*zip.File {
+// files is the index of zoneinfo by name, made when first asked for; the data stays where it is.
+var files = sync.OnceValue(func() map[string]*zip.File {
 	r, err := zip.NewReader(bytes.NewReader(zoneinfo), int64(len(zoneinfo)))
 	if err != nil {
 		panic("zone: embedded tzdata: " + err.Error()) // our own bug: the file is part of the binary
@@ -32,7 +33,7 @@ var files = func() map[string]*zip.File {
 		}
 	}
 	return m
-}()
+})
 
 // Load returns the zone of that IANA name ("Europe/Oslo"), or UTC for "" and "UTC". "Local", and names that tzdata
 // does not have, are errors with the words of time.LoadLocation. Names are case-sensitive. It reads its table each
@@ -41,7 +42,7 @@ func Load(name string) (*time.Location, error) {
 	if name == "" || name == "UTC" {
 		return time.UTC, nil
 	}
-	f := files[name]
+	f := files()[name]
 	if f == nil {
 		return nil, errors.New("unknown time zone " + name)
 	}
@@ -49,7 +50,7 @@ func Load(name string) (*time.Location, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it holds nothing
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err
