@@ -144,6 +144,9 @@ func (b *builder) assemble() error {
 
 // renamed holds apps that vanish while a new app has a problem, and reports whether there were any.
 func (b *builder) renamed() bool {
+	if len(b.held) == 0 {
+		return false
+	}
 	before := map[string]bool{}
 	for _, e := range b.previous {
 		before[e.App] = true

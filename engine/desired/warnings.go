@@ -10,8 +10,36 @@ import (
 type label struct{ namespace, key, value string }
 
 // warnings tells what Kubernetes allows and an author hardly means: a Service whose selector matches no pod that any
-// object here makes.
+// object here makes. Most Services select pods of their own app, whose items are their neighbours; only for the
+// others is an index made.
 func (b *builder) warnings() render.Problems {
+	var out render.Problems
+	var byLabel map[label][]*part
+	for start := 0; start < len(b.parts); {
+		end := start + 1
+		for end < len(b.parts) && b.parts[end].app == b.parts[start].app {
+			end++
+		}
+		own := b.parts[start:end]
+		start = end
+		for i := range own {
+			p := &own[i]
+			if p.held || len(p.Selector) == 0 || selectsOwn(p, own) {
+				continue
+			}
+			if byLabel == nil {
+				byLabel = b.index()
+			}
+			if !selects(p, byLabel) {
+				out = append(out, p.at("spec.selector", fmt.Sprintf("no pod of namespace %s has these labels: the Service has no endpoints", p.Key.Namespace)))
+			}
+		}
+	}
+	return out.Sorted()
+}
+
+// index finds the makers of pods by each of their labels.
+func (b *builder) index() map[label][]*part {
 	byLabel := map[label][]*part{}
 	for i := range b.parts {
 		p := &b.parts[i]
@@ -20,15 +48,16 @@ func (b *builder) warnings() render.Problems {
 			byLabel[l] = append(byLabel[l], p)
 		}
 	}
-	var out render.Problems
-	for i := range b.parts {
-		p := &b.parts[i]
-		if p.held || len(p.Selector) == 0 || selects(p, byLabel) {
-			continue
+	return byLabel
+}
+
+func selectsOwn(service *part, own []part) bool {
+	for i := range own {
+		if p := &own[i]; p.Key.Namespace == service.Key.Namespace && p.Labels != nil && matches(service.Selector, p.Labels) {
+			return true
 		}
-		out = append(out, p.at("spec.selector", fmt.Sprintf("no pod of namespace %s has these labels: the Service has no endpoints", p.Key.Namespace)))
 	}
-	return out.Sorted()
+	return false
 }
 
 // selects looks only at the pods of the rarest label of the selector.
