@@ -19,7 +19,7 @@ type Built struct {
 }
 
 // Build joins the apps of one environment at one commit into a consistent whole. Nothing refers to a ConfigMap or
-// Secret that is not there, no object and no node port exists twice.
+// Secret that is not there, no object and no node port exists twice, nothing immutable changes.
 //
 // An app with a problem is held back at its objects of previous, and with it every changed app that refers to it;
 // also, an app stays as it was while a held one needs what it would take away. Apps that this commit removes stay while
@@ -27,7 +27,7 @@ type Built struct {
 // is atomic, any problem holds back everything. All problems are told at once.
 //
 // previous is the set that is active, nil if there is none; content must have its objects, of which only those of
-// held apps are read. The error is that of content, or a name of no use.
+// held apps, and ConfigMaps and Secrets that change, are read. The error is that of content, or a name of no use.
 //
 // Objects of good apps are not decoded, so that a commit that changes one app of a thousand costs milliseconds.
 func Build(env render.Environment, apps []App, previous *Set, content Content) (Built, error) {
@@ -57,7 +57,11 @@ func Build(env render.Environment, apps []App, previous *Set, content Content) (
 		if err := b.assemble(); err != nil {
 			return Built{}, fmt.Errorf("build %s: %w", env.Name, err)
 		}
-		changed = b.check() || b.renamed()
+		more, err := b.check()
+		if err != nil {
+			return Built{}, fmt.Errorf("build %s: %w", env.Name, err)
+		}
+		changed = more || b.renamed()
 	}
 
 	out := Built{Problems: b.problems.Sorted(), Held: sortedKeys(b.held)}
@@ -174,18 +178,27 @@ func (b *builder) last(app string) ([]Item, error) {
 		if e.App != app {
 			continue
 		}
-		raw, err := b.content.Get(e.Digest)
+		facts, err := b.read(e)
 		if err != nil {
-			return nil, fmt.Errorf("read %s of held app %s: %w", e.Key, app, err)
+			return nil, err
 		}
-		obj, err := kube.Read(raw)
-		if err != nil {
-			return nil, fmt.Errorf("read %s of held app %s: %w", e.Key, app, err)
-		}
-		items = append(items, Item{Key: e.Key, Digest: e.Digest, Template: e.Template, Facts: factsOf(obj)})
+		items = append(items, Item{Key: e.Key, Digest: e.Digest, Template: e.Template, Facts: facts})
 	}
 	b.old[app] = items
 	return items, nil
+}
+
+// read returns the facts of an object of previous.
+func (b *builder) read(e Entry) (Facts, error) {
+	raw, err := b.content.Get(e.Digest)
+	if err != nil {
+		return Facts{}, fmt.Errorf("read %s of app %s: %w", e.Key, e.App, err)
+	}
+	obj, err := kube.Read(raw)
+	if err != nil {
+		return Facts{}, fmt.Errorf("read %s of app %s: %w", e.Key, e.App, err)
+	}
+	return factsOf(obj), nil
 }
 
 // entries is what was assembled, as entries of a manifest. Apps come in the order of their names, and so mostly do the

@@ -18,6 +18,7 @@ type App struct {
 	Name     string          `json:"name"`
 	Items    []Item          `json:"items,omitempty"`    // sorted by Key
 	Problems render.Problems `json:"problems,omitempty"` // if any, Items is nil
+	Warnings render.Problems `json:"warnings,omitempty"` // what Kubernetes warns of
 }
 
 // Item is one object of an App.
@@ -47,51 +48,64 @@ func Compile(env render.Environment, app render.App) (App, []Blob) {
 	out := App{Name: app.Name, Problems: slices.Clone(app.Problems)}
 	var blobs []Blob
 	for _, o := range app.Objects {
-		item, b, problems := compile(env, o)
-		for i := range problems {
-			problems[i].App = app.Name
+		item, b, warned, problems := compile(env, o)
+		for _, ps := range []render.Problems{problems, warned} {
+			for i := range ps {
+				ps[i].App = app.Name
+			}
 		}
 		out.Problems = append(out.Problems, problems...)
 		if len(problems) == 0 {
 			out.Items = append(out.Items, item)
+			out.Warnings = append(out.Warnings, warned...)
 			blobs = append(blobs, Blob{item.Digest, b})
 		}
 	}
 	if len(out.Problems) > 0 {
-		out.Problems = out.Problems.Sorted()
-		if more := len(out.Problems) - maxProblems; more > 0 {
-			last := out.Problems[maxProblems]
-			last.Path, last.Text = "", fmt.Sprintf("%d more problems in app %s", more, app.Name)
-			out.Problems = append(out.Problems[:maxProblems:maxProblems], last)
-		}
-		out.Items = nil
-		return out, nil
+		return App{Name: app.Name, Problems: bounded(out.Problems, app.Name)}, nil
 	}
+	out.Warnings = bounded(out.Warnings, app.Name)
 	slices.SortStableFunc(out.Items, func(a, b Item) int { return a.Key.Compare(b.Key) })
 	slices.SortFunc(blobs, func(a, b Blob) int { return cmp.Compare(a.Digest, b.Digest) })
 	blobs = slices.CompactFunc(blobs, func(a, b Blob) bool { return a.Digest == b.Digest })
 	return out, blobs
 }
 
-// compile does the same for one object.
-func compile(env render.Environment, o render.Object) (Item, []byte, render.Problems) {
+// bounded sorts ps and keeps the first of them.
+func bounded(ps render.Problems, app string) render.Problems {
+	ps = ps.Sorted()
+	more := len(ps) - maxProblems
+	if more <= 0 {
+		return ps
+	}
+	last := ps[maxProblems]
+	last.Path, last.Text = "", fmt.Sprintf("%d more problems in app %s", more, app)
+	return append(ps[:maxProblems:maxProblems], last)
+}
+
+// compile does the same for one object; warned is what Kubernetes warns of.
+func compile(env render.Environment, o render.Object) (item Item, canonical []byte, warned, problems render.Problems) {
 	tree, err := parse(o.JSON)
 	if err != nil {
-		return Item{}, nil, render.Problems{{File: o.File, Line: o.Line, Text: "not a JSON object: " + err.Error()}}
+		return Item{}, nil, nil, render.Problems{{File: o.File, Line: o.Line, Text: "not a JSON object: " + err.Error()}}
 	}
 	kind, name := words(tree)
-	var problems render.Problems
-	var seen paths
-	tell := func(path, text string) {
+	place := func(path, text string) render.Problem {
 		at := kind
 		if name != "" {
 			at += " " + name
 		}
 		if path != "" {
-			seen = append(seen, path)
 			at += ": " + path
 		}
-		problems = append(problems, render.Problem{File: o.File, Line: o.Line, Path: at, Text: text})
+		return render.Problem{File: o.File, Line: o.Line, Path: at, Text: text}
+	}
+	var seen paths
+	tell := func(path, text string) {
+		if path != "" {
+			seen = append(seen, path)
+		}
+		problems = append(problems, place(path, text))
 	}
 
 	obj, faults := kube.Decode(o.JSON)
@@ -106,10 +120,10 @@ func compile(env render.Environment, o render.Object) (Item, []byte, render.Prob
 		})
 	}
 	if obj == nil {
-		return Item{}, nil, problems
+		return Item{}, nil, nil, problems
 	}
 
-	item := Item{Key: keyOf(obj), File: o.File, Line: o.Line}
+	item = Item{Key: keyOf(obj), File: o.File, Line: o.Line}
 	settle(env, obj, &item.Key, tell)
 	if spec, path := podSpecOf(obj); spec != nil {
 		admit(env, spec, path, tell)
@@ -122,20 +136,23 @@ func compile(env render.Environment, o render.Object) (Item, []byte, render.Prob
 	}
 	further(obj, tell)
 	if len(problems) > 0 {
-		return Item{}, nil, problems
+		return Item{}, nil, nil, problems
 	}
 
-	b, err := kube.Canonical(obj)
-	if err != nil {
+	if canonical, err = kube.Canonical(obj); err != nil {
 		tell("", err.Error())
-		return Item{}, nil, problems
+		return Item{}, nil, nil, problems
 	}
-	item.Digest = DigestOf(b)
+	item.Digest = DigestOf(canonical)
 	if item.Template, err = templateDigest(kind, tree); err != nil {
 		tell("", err.Error())
 	}
 	item.Facts = factsOf(obj)
-	return item, b, problems
+	for _, w := range kube.Warnings(obj) {
+		path, text, _ := strings.Cut(w, ": ")
+		warned = append(warned, place(path, text))
+	}
+	return item, canonical, warned, problems
 }
 
 // paths are fields of which something was told already, so that one mistake is told once.

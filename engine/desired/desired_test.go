@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 
@@ -27,6 +28,17 @@ func (s blobs) compile(tb testing.TB, env render.Environment, a render.App) App 
 			tb.Fatalf("blob %s has another digest", b.Digest)
 		}
 		s[b.Digest] = b.Bytes
+	}
+	for _, it := range out.Items { // what is known of an object can be read from its bytes again
+		obj, err := Object(s, it.Digest)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		known, _ := json.Marshal(it.Facts)
+		read, _ := json.Marshal(factsOf(obj))
+		if string(known) != string(read) {
+			tb.Fatalf("%s: %s is known and %s read", it.Key, known, read)
+		}
 	}
 	return out
 }

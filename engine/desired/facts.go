@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -14,6 +15,7 @@ import (
 // Facts are what cross-references need to know of an object.
 type Facts struct {
 	Keys      []string          `json:"keys,omitempty"`      // of a ConfigMap or Secret: what it holds; sorted
+	Frozen    Digest            `json:"frozen,omitempty"`    // of an immutable ConfigMap or Secret: its data
 	Refs      []Ref             `json:"refs,omitempty"`      // of a pod template: what it needs
 	Images    []string          `json:"images,omitempty"`    // of a pod template; sorted, each once
 	Labels    map[string]string `json:"labels,omitempty"`    // of the pods
@@ -44,8 +46,10 @@ func factsOf(obj kube.Object) Facts {
 	case *corev1.ConfigMap:
 		f.Keys = append(sortedKeys(o.Data), sortedKeys(o.BinaryData)...)
 		slices.Sort(f.Keys)
+		f.Frozen = frozen(o.Immutable, o.Data, o.BinaryData)
 	case *corev1.Secret:
 		f.Keys = sortedKeys(o.Data)
+		f.Frozen = frozen(o.Immutable, o.Type, o.Data)
 	case *corev1.Service:
 		f.Selector = o.Spec.Selector
 		for i, p := range o.Spec.Ports {
@@ -62,6 +66,22 @@ func factsOf(obj kube.Object) Facts {
 		}
 	}
 	return f
+}
+
+// frozen is a digest of what must stay as it is while immutable is set.
+func frozen(immutable *bool, data ...any) Digest {
+	if immutable == nil || !*immutable {
+		return ""
+	}
+	var all []byte
+	for _, d := range data {
+		b, err := json.Marshal(d)
+		if err != nil || string(b) == "{}" { // strings and maps of them always encode; {} is as good as absent
+			b = []byte("null")
+		}
+		all = append(append(all, b...), '\n')
+	}
+	return DigestOf(all)
 }
 
 // PodTemplate returns the template of the pods that obj makes, or nil if it makes none. A Pod is its own template.

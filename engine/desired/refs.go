@@ -10,16 +10,45 @@ import (
 
 // check looks at what was assembled and reports whether more apps must be held. Problems that it finds again in a
 // later round are the same ones.
-func (b *builder) check() bool {
+func (b *builder) check() (more bool, err error) {
 	before := len(b.held)
 	b.twice()
 	b.ports()
+	if err := b.immutable(); err != nil {
+		return false, err
+	}
 	for i := range b.parts {
 		for _, r := range b.parts[i].Refs {
 			b.ref(&b.parts[i], r)
 		}
 	}
-	return len(b.held) > before
+	return len(b.held) > before, nil
+}
+
+// immutable refuses a change of what its author declared immutable. Only ConfigMaps and Secrets that change are read.
+func (b *builder) immutable() error {
+	for _, e := range b.previous {
+		if e.Key.Kind != "ConfigMap" && e.Key.Kind != "Secret" {
+			continue
+		}
+		i, there := b.byKey[e.Key]
+		if !there || b.parts[i].Digest == e.Digest {
+			continue
+		}
+		p := &b.parts[i]
+		was, err := b.read(e)
+		if err != nil {
+			return err
+		}
+		switch {
+		case was.Frozen == "" || was.Frozen == p.Frozen:
+		case p.Frozen == "":
+			b.problem(p.at("immutable", "Forbidden: field is immutable when `immutable` is set"))
+		default:
+			b.problem(p.at("data", "Forbidden: field is immutable when `immutable` is set"))
+		}
+	}
+	return nil
 }
 
 // at is the place of a problem in p's own file.

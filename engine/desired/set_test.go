@@ -347,7 +347,7 @@ func TestUnreadableContent(t *testing.T) {
 	before := store.build(t, env, nil, shop(2))
 	bad := App{Name: "app-000", Problems: render.Problems{{File: "f", Text: "broken", App: "app-000"}}}
 	good := store.compile(t, env, shop(2)[1])
-	if _, err := Build(env, []App{bad, good}, before.Set, blobs{}); err == nil || !strings.Contains(err.Error(), "of held app app-000: no blob") {
+	if _, err := Build(env, []App{bad, good}, before.Set, blobs{}); err == nil || !strings.Contains(err.Error(), "of app app-000: no blob") {
 		t.Errorf("error is %v", err)
 	}
 	if _, err := Build(env, []App{good, good}, before.Set, store); err == nil {

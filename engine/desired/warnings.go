@@ -14,6 +14,11 @@ type label struct{ namespace, key, value string }
 // others is an index made.
 func (b *builder) warnings() render.Problems {
 	var out render.Problems
+	for _, name := range b.names {
+		if !b.held[name] {
+			out = append(out, b.apps[name].Warnings...)
+		}
+	}
 	var byLabel map[label][]*part
 	for start := 0; start < len(b.parts); {
 		end := start + 1
