@@ -62,7 +62,7 @@ func (m *Mirror) fetch(ctx context.Context) ([]RefChange, error) {
 		return nil, err
 	}
 	defer func() { r.Close() }()
-	a, err := r.Advertised(ctx)
+	a, err := advertised(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (m *Mirror) fetch(ctx context.Context) ([]RefChange, error) {
 			if r, err = m.dial(); err != nil {
 				return nil, err
 			}
-			if a, err = r.Advertised(ctx); err != nil {
+			if a, err = advertised(ctx, r); err != nil {
 				return nil, err
 			}
 			for i, mv := range moves {
@@ -140,6 +140,17 @@ func (m *Mirror) fetch(ctx context.Context) ([]RefChange, error) {
 		}
 	}
 	return changes, goneErr
+}
+
+// advertTime is how long a host may take to connect and list its refs.
+const advertTime = time.Minute
+
+func advertised(ctx context.Context, r remote) (*advert, error) {
+	late := fmt.Errorf("the host did not list its refs within %s", advertTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, advertTime, late)
+	defer cancel()
+	a, err := r.Advertised(ctx)
+	return a, cause(ctx, err)
 }
 
 // maxHaves bounds the commits a fetch names as known.
@@ -227,7 +238,7 @@ func (m *Mirror) hasParents(h bare.Hash) bool {
 
 // cause prefers the reason a context was ended for to what its end broke.
 func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err

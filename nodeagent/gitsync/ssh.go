@@ -27,7 +27,8 @@ type sshRemote struct {
 	out    io.Reader
 	stderr tail
 	caps   map[string]bool
-	stop   func() bool
+	conn   net.Conn
+	stop   func() bool // ends the watch over the context of the step at hand
 }
 
 func (s *sshRemote) Advertised(ctx context.Context) (*advert, error) {
@@ -55,6 +56,7 @@ func (s *sshRemote) Advertised(ctx context.Context) (*advert, error) {
 		return nil, s.explain(err)
 	}
 	s.caps = a.caps
+	s.stop() // the next step has a context of its own
 	return a, nil
 }
 
@@ -70,7 +72,8 @@ func (s *sshRemote) dial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.stop = context.AfterFunc(ctx, func() { conn.Close() })
+	s.conn = conn
+	s.watch(ctx)
 	if check, err := knownhosts.New(s.auth.KnownHosts...); err == nil {
 		config.HostKeyAlgorithms = s.auth.knownAlgorithms(check, address, conn.RemoteAddr())
 	}
@@ -90,7 +93,13 @@ func (s *sshRemote) dial(ctx context.Context) error {
 	return nil
 }
 
+// watch ends the connection with ctx: nothing else ends a read of ssh.
+func (s *sshRemote) watch(ctx context.Context) {
+	s.stop = context.AfterFunc(ctx, func() { s.conn.Close() })
+}
+
 func (s *sshRemote) Fetch(ctx context.Context, ask bare.Ask) (*delivery, error) {
+	s.watch(ctx)
 	if _, err := io.WriteString(s.in, encodeAsk(ask, s.caps)); err != nil {
 		return nil, s.explain(err)
 	}

@@ -16,7 +16,7 @@ func parseURL(s string) (*url.URL, error) {
 	}
 	if !strings.Contains(s, "://") {
 		host, path, ok := strings.Cut(s, ":")
-		if !ok || strings.ContainsAny(host, "/ ") || path == "" {
+		if !ok || strings.ContainsAny(host, "/ ") || path == "" || path[0] == ':' {
 			return nil, fmt.Errorf("url %q: expected https://, ssh://, user@host:path, file:// or an absolute path", redacted(s))
 		}
 		s = "ssh://" + host + "/" + strings.TrimPrefix(path, "/")
