@@ -18,6 +18,7 @@ type ask struct {
 	want, shallow, have []source.ID
 	depth               int
 	done                bool
+	ended               bool // nothing follows the wants: the client asks where its history would end
 	detailed            bool // multi_ack_detailed
 	noDone, sideband    bool
 }
@@ -64,9 +65,10 @@ func readAsk(p *pktReader, l Limits) (a ask, err error) {
 			return a, fmt.Errorf("a fetch that names more than %d objects", l.Haves)
 		}
 	}
-	for {
+	for first := true; ; first = false {
 		line, flush, err := p.next()
 		if err == io.EOF {
+			a.ended = first
 			return a, nil
 		}
 		if err != nil {
@@ -137,6 +139,9 @@ func (s *Server) uploadPack(q *request) {
 			pkt.linef("unshallow %s\n", id)
 		}
 		pkt.flush()
+	}
+	if a.ended {
+		return
 	}
 	writeAcks(pkt, a, common, ready)
 	if !ready {
