@@ -33,11 +33,14 @@ func (e *FailedError) Unwrap() error { return e.Cause }
 // DamagedError says that the log holds bytes that were acknowledged once and are not what was written.
 type DamagedError struct {
 	Path  string // the file, or the directory of the log
-	After uint64 // the last entry of raft's log before the damage
+	After uint64 // the last entry of raft's log before the damage; 0 if there is none
 	Why   string
 }
 
 func (e *DamagedError) Error() string {
+	if e.After == 0 {
+		return fmt.Sprintf("%s is damaged: %s; restore it from a copy, or begin anew with `shoal reset`", e.Path, e.Why)
+	}
 	return fmt.Sprintf("%s is damaged after entry %d of the log: %s; restore it from a copy, or let `shoal recover --cut` go on without what follows", e.Path, e.After, e.Why)
 }
 
@@ -183,7 +186,10 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 			return err
 		}
 	}
-	err := d.wal.Load().StoreLogs(stamped)
+	err := d.bridge(logs[0].Index)
+	if err == nil {
+		err = d.wal.Load().StoreLogs(stamped)
+	}
 	if err == nil {
 		return nil
 	}
@@ -255,17 +261,9 @@ func (d *disk) LastIndex() (uint64, error) { return d.wal.Load().LastIndex() }
 // IsMonotonic says that the log may not have gaps.
 func (d *disk) IsMonotonic() bool { return true }
 
-// DeleteRange removes entries from either end. Those at the head stay until two snapshots are past them.
+// DeleteRange removes entries from either end. Those at the head, which a snapshot covers, stay until two snapshots do.
 func (d *disk) DeleteRange(first, last uint64) error {
-	have, err := d.FirstIndex()
-	if err != nil {
-		return err
-	}
-	end, err := d.LastIndex()
-	if err != nil {
-		return err
-	}
-	if first <= have && last < end {
+	if last <= d.snaps.newest() {
 		last = min(last, d.snaps.oldest())
 	}
 	if last < first {
@@ -274,6 +272,21 @@ func (d *disk) DeleteRange(first, last uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.wal.Load().DeleteRange(first, last)
+}
+
+// bridge drops what DeleteRange kept for an older snapshot when raft goes on behind a snapshot that came from a
+// peer: the log may have no gaps.
+func (d *disk) bridge(next uint64) error {
+	w := d.wal.Load()
+	last, err := w.LastIndex()
+	if err != nil || last == 0 || next <= last+1 || next > d.snaps.newest()+1 {
+		return err
+	}
+	first, err := w.FirstIndex()
+	if err != nil {
+		return err
+	}
+	return w.DeleteRange(first, last)
 }
 
 // check reads every entry once. A damaged one that a good snapshot is past is dropped with all before it; after
@@ -290,6 +303,9 @@ func (d *disk) check() error {
 	needed := d.snaps.newest() + 1
 	if first > needed && last > 0 {
 		return &DamagedError{Path: d.files.dir, After: needed - 1, Why: fmt.Sprintf("the log begins at entry %d, the snapshot ends at %d", first, needed-1)}
+	}
+	if last == 0 && needed == 1 && d.opt.cut && len(d.meta.rec.Stable) > 0 {
+		return &DamagedError{Path: d.files.dir, Why: "no entry stands before the damage: there is nothing to go on from"}
 	}
 	var l raft.Log
 	for index := max(first, 1); index <= last && last > 0; index++ {
@@ -309,6 +325,9 @@ func (d *disk) check() error {
 			}
 			first = index + 1
 		case d.opt.cut:
+			if index == 1 {
+				return &DamagedError{Path: d.files.dir, Why: "no entry stands before the damage: there is nothing to go on from"}
+			}
 			d.opt.log.Error("log is cut before a damaged entry", "entry", index, "lost", last-index+1, "kept", kept, "err", err)
 			return d.wal.Load().DeleteRange(index, last)
 		default:
