@@ -45,6 +45,7 @@ func (t *tx) runJob(k desired.Key) {
 		p, _ := t.s.pods.Get(d.Pod)
 		t.stop(p, d.Why)
 	}
+	t.spend(len(plan.Create))
 	for _, index := range plan.Create {
 		t.create(t.jobPod(&plan.Job, index))
 	}

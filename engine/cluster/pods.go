@@ -28,9 +28,9 @@ type podSeed struct {
 	index       string
 }
 
-// create makes a pod and looks for its node.
+// create makes a pod and looks for its node. Who makes many spends for all of them first, so that an absurd number
+// costs nothing.
 func (t *tx) create(seed podSeed) *control.Pod {
-	t.spend(1)
 	object := t.load(seed.object)
 	p := &control.Pod{
 		ID:          control.PodID(t.uid(seed.environment, desired.Key{Kind: "Pod", Namespace: seed.namespace, Name: seed.name})),
@@ -163,6 +163,9 @@ func (t *tx) portTaken(node place.NodeID) func(string) string {
 	}
 }
 
+// maxPlaced is how many pods that waited get their node, or another reason, with one entry.
+const maxPlaced = 20_000
+
 // settlePending looks for nodes for the pods that have none, oldest first, when there may be room.
 func (t *tx) settlePending() {
 	if !t.room {
@@ -174,13 +177,21 @@ func (t *tx) settlePending() {
 	for p := range t.s.pending.pairs.all() {
 		ids = append(ids, p.key)
 	}
+	left := maxPlaced
 	for _, id := range ids {
-		old, _ := t.s.pods.Get(id)
+		old, ok := t.s.pods.Get(id)
+		if !ok {
+			continue
+		}
 		now := *old
 		t.place(&now)
-		if now.Node != old.Node || now.Reason != old.Reason {
-			t.spend(1)
-			t.s.pods.set(&t.s, &now)
+		if now.Node == old.Node && now.Reason == old.Reason {
+			continue
+		}
+		t.s.pods.set(&t.s, &now)
+		if left--; left == 0 {
+			t.wake(placing, t.now) // the rest with the next Tick
+			return
 		}
 	}
 }

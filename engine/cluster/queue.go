@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -28,34 +29,44 @@ func (q *queue) take() (desired.Key, bool) {
 	return k, true
 }
 
-// settleRules runs rules until none has more to do, then looks for nodes for the pods that have none.
-func (t *tx) settleRules() error {
+// settleRules runs rules until none has more to do, then looks for nodes for the pods that have none. A commit that
+// takes too much work is rejected. Of any other input the rest is left to the next Tick: what has happened has
+// happened, and time must go on.
+func (t *tx) settleRules() {
 	for {
 		k, ok := t.queue.take()
 		if !ok {
 			break
 		}
-		t.spend(1)
+		if !t.strict && t.work > maxWork/2 {
+			t.wake(k, t.now)
+			continue
+		}
 		t.run(k)
 	}
 	t.settlePending()
-	return nil
 }
+
+// placing stands for the pods without a node among the objects whose rules are to be run.
+var placing = desired.Key{Kind: "Placing"}
 
 // run runs the rule of one object. If it panics, the object is left as it was and a Fault says so: one object
 // that breaks a rule must not stop the others, nor time.
 func (t *tx) run(k desired.Key) {
-	save := t.s
+	save, work := t.s, t.work
+	if !t.strict {
+		t.limit = t.work + maxWork/2
+	}
 	defer func() {
 		p := recover()
 		if p == nil {
 			return
 		}
 		err := asError(p)
-		if _, ok := err.(stallError); ok || t.work > maxWork {
+		if _, ok := err.(stallError); ok || t.strict && errors.Is(err, errBudget) {
 			panic(p)
 		}
-		t.s = save
+		t.s, t.work = save, work
 		since := t.now
 		if f, ok := t.s.faults.Get(k); ok {
 			since = f.Since
@@ -63,8 +74,11 @@ func (t *tx) run(k desired.Key) {
 		t.s.faults.set(&t.s, &Fault{Key: k, Since: since, Reason: clip(err.Error(), 1024)})
 		t.wake(k, t.now+faultRetry)
 	}()
+	t.spend(1)
 	t.wake(k, 0)
 	switch k.Kind {
+	case placing.Kind:
+		t.room = true
 	case "Pod":
 		t.runPod(k)
 	case "ReplicaSet":

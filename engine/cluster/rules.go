@@ -118,6 +118,7 @@ func (t *tx) runSet(k desired.Key) {
 		p, _ := t.s.pods.Get(d.Pod)
 		t.stop(p, d.Why)
 	}
+	t.spend(plan.Create)
 	for range plan.Create {
 		t.create(t.replica(rs))
 		plan.Set.Pods++

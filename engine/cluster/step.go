@@ -31,7 +31,7 @@ type Change struct {
 
 // Bounds of one Step: an input that would take more is rejected, alike everywhere.
 const (
-	maxWork       = 400_000   // rules run and records set
+	maxWork       = 200_000   // rules run and records set
 	maxChanges    = 1<<20 - 1 // the place of a change within its entry has 20 bits
 	maxRejections = 256       // the newest are kept
 	faultRetry    = 300_000   // ms until a rule that failed is tried again
@@ -79,8 +79,10 @@ type tx struct {
 	s           State
 	now         int64
 	content     desired.Content
-	work        int
-	made        int // objects named by this entry so far: makes their uids and names differ
+	work        int  // done so far
+	limit       int  // of work
+	strict      bool // too much work rejects the input; else it is left to a later Tick
+	made        int  // objects named by this entry so far: makes their uids and names differ
 	queue       queue
 	unfit       map[string]string // classes of pods that found no node in this Step, with the reason
 	room        bool              // there may be room for pods that found none
@@ -88,7 +90,7 @@ type tx struct {
 }
 
 func begin(s *State, e Entry, content desired.Content) *tx {
-	t := &tx{s: *s, content: content}
+	t := &tx{s: *s, content: content, limit: maxWork, strict: e.Input.Activate != nil}
 	t.s.index = e.Index
 	t.s.time = max(s.time, e.Time)
 	t.now = t.s.time
@@ -122,7 +124,8 @@ func (t *tx) apply(in Input) (err error) {
 	if err := t.take(in); err != nil {
 		return err
 	}
-	return t.settleRules()
+	t.settleRules()
+	return nil
 }
 
 type stallError struct{ why string }
@@ -167,7 +170,7 @@ type staleError struct{ error }
 
 // spend counts work against the bound of one Step.
 func (t *tx) spend(n int) {
-	if t.work += n; t.work > maxWork || n < 0 {
+	if t.work += n; t.work > t.limit || n < 0 {
 		panic(fmt.Errorf("%w (%d rules and records)", errBudget, maxWork))
 	}
 }

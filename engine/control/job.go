@@ -256,7 +256,7 @@ func (p *planJob) run(wait bool) {
 		p.j.Active = want
 		return
 	}
-	missing := want - p.j.Active - p.stopping
+	missing := min(want-p.j.Active-p.stopping, maxAtOnce)
 	switch {
 	case missing <= 0 || wait:
 	case p.now < p.j.RetryAt:
@@ -268,6 +268,9 @@ func (p *planJob) run(wait bool) {
 	}
 	p.j.Active += int32(len(p.out.Create))
 }
+
+// maxAtOnce is more pods than one entry may make: it only keeps the list of them short.
+const maxAtOnce = 1 << 18
 
 // freeIndexes are the lowest n that are neither completed nor held by a pod.
 func (p *planJob) freeIndexes(n int32) []string {

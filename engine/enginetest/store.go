@@ -33,9 +33,10 @@ func (s Store) Put(b []byte) desired.Digest {
 }
 
 // Manifest stores the objects of a YAML text (documents parted by "---"), each an app of its own, and their
-// manifest, and returns its digest. They are defaulted and checked as an environment's objects are.
+// manifest, and returns its digest. They are defaulted and checked as an environment's objects are; every
+// environment may have objects in the namespace "shared", too.
 func (s Store) Manifest(environment, text string) (desired.Digest, error) {
-	env := render.Environment{Name: environment, Namespace: environment}
+	env := render.Environment{Name: environment, Namespace: environment, Namespaces: map[string]string{"shared": "shared"}}
 	var apps []desired.App
 	for doc := range strings.SplitSeq(text, "\n---\n") {
 		if strings.TrimSpace(doc) == "" {
