@@ -3,12 +3,10 @@ package registry
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
 )
@@ -59,21 +57,4 @@ func localHost(host string) bool {
 	}
 	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil && a.Unmap().IsLoopback()
-}
-
-// patient is a body whose sender may pause, but not for long.
-type patient struct {
-	io.ReadCloser
-	rc    *http.ResponseController
-	stall time.Duration
-}
-
-func (p *patient) Read(b []byte) (int, error) {
-	// A connection without deadlines (a test's recorder) is read as it is.
-	_ = p.rc.SetReadDeadline(time.Now().Add(p.stall))
-	n, err := p.ReadCloser.Read(b)
-	if err != nil {
-		_ = p.rc.SetReadDeadline(time.Time{})
-	}
-	return n, err
 }

@@ -1,9 +1,12 @@
 package registry
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -94,21 +97,48 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.admit(w, r) {
 		return
 	}
+	if p := r.URL.Path; strings.HasSuffix(p, "/") && p != "/v2/" && !strings.HasSuffix(p, "/blobs/uploads/") {
+		s.writeError(w, r, ociregistry.ErrNameUnknown) // the library's parser panics on an empty tag
+		return
+	}
+	of := &fault{}
+	r = r.WithContext(context.WithValue(s.in(r.Context()), fault{}, of))
 	if r.Method == http.MethodPut || r.Method == http.MethodPost || r.Method == http.MethodPatch {
 		limit := s.opt.MaxBlob
-		if strings.Contains(r.URL.Path, "/manifests/") {
+		isManifest := strings.Contains(r.URL.Path, "/manifests/")
+		if isManifest {
 			limit = s.opt.MaxManifest
 		}
 		if r.ContentLength > limit {
 			s.writeError(w, r, fmt.Errorf("%w: %d bytes, expected %d at most", ociregistry.ErrSizeInvalid, r.ContentLength, limit))
 			return
 		}
-		r.Body = http.MaxBytesReader(w, &patient{ReadCloser: r.Body, rc: http.NewResponseController(w), stall: s.opt.Stall}, limit)
+		r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), rc: http.NewResponseController(w), stall: s.opt.Stall, of: of}
+		if isManifest {
+			if err := readManifest(r); err != nil {
+				s.writeError(w, r, err)
+				return
+			}
+		}
 	}
 	if r.Method == http.MethodPost && r.URL.Query().Has("mount") {
 		s.orUpload(r)
 	}
-	s.handler.ServeHTTP(w, r.WithContext(s.in(r.Context())))
+	s.handler.ServeHTTP(w, r)
+}
+
+// readManifest takes a manifest in whole and refuses what is no JSON of its shape: the library would call that our
+// fault.
+func readManifest(r *http.Request) error {
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err // noted by the body
+	}
+	if err := json.Unmarshal(data, new(manifest)); err != nil {
+		return fmt.Errorf("%w: %w", ociregistry.ErrManifestInvalid, err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(data))
+	return nil
 }
 
 // orUpload makes a mount of a blob that is not here an upload, as the specification wants it.
@@ -116,7 +146,7 @@ func (s *Server) orUpload(r *http.Request) {
 	q := r.URL.Query()
 	d, err := digest.Parse(q.Get("mount"))
 	if err == nil {
-		_, err = s.opt.Content.Info(s.in(r.Context()), d)
+		_, err = s.opt.Content.Info(r.Context(), d)
 	}
 	if err != nil {
 		u := *r.URL
@@ -139,8 +169,8 @@ func (s *Server) in(ctx context.Context) context.Context {
 
 // writeError answers with an error of the protocol, and logs what is no fault of the client's.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		err = fmt.Errorf("%w: more than %d bytes", ociregistry.ErrSizeInvalid, tooBig.Limit)
+	if of, ok := r.Context().Value(fault{}).(*fault); ok && of.err != nil {
+		err = of.err
 	}
 	_, status := ociregistry.MarshalError(err)
 	if status >= http.StatusInternalServerError && r.Context().Err() == nil {

@@ -498,7 +498,9 @@ func TestSaysWhatIsWrong(t *testing.T) {
 		{"GET", "/v2/x/manifests/v1", "", "", "404 MANIFEST_UNKNOWN"},
 		{"GET", "/v2/x/manifests/" + d, "", "", "404 MANIFEST_UNKNOWN"},
 		{"PUT", "/v2/x/manifests/v1", "{}", oci, "400 MANIFEST_INVALID"},
-		{"PUT", "/v2/x/manifests/v1", "not json", oci, ""},
+		{"PUT", "/v2/x/manifests/v1", "not json", oci, "400 MANIFEST_INVALID"},
+		{"PUT", "/v2/x/manifests/v1", "0", oci, "400 MANIFEST_INVALID"},
+		{"PUT", "/v2/x/manifests/", "{}", oci, "404 NAME_UNKNOWN"},
 		{"PUT", "/v2/x/manifests/v1", "{}", "text/plain", "400 MANIFEST_INVALID"},
 		{"PUT", "/v2/x/manifests/v1", `{"config":` + desc(absent, 5) + `}`, oci, "404 MANIFEST_BLOB_UNKNOWN"},
 		{"PUT", "/v2/x/manifests/v1", `{"config":` + desc(d, 6) + `}`, oci, "400 MANIFEST_INVALID"},
@@ -533,6 +535,26 @@ func TestSaysWhatIsWrong(t *testing.T) {
 		}
 		if short != c.want {
 			t.Errorf("%s %s %.40s: got %s, want %s", c.method, c.path, c.body, got, c.want)
+		}
+	}
+	// Lengths that are not told beforehand: a manifest, and a blob in two parts that are too much together.
+	parts := upload()
+	if got, _ := f.do("PATCH", parts, strings.Repeat("x", 600)); !strings.HasPrefix(got, "202") {
+		t.Error(got)
+	}
+	for path, size := range map[string]int{"/v2/x/manifests/v1": 4001, parts + "?digest=" + d: 600, upload() + "?digest=" + d: 1001} {
+		req, err := http.NewRequest(http.MethodPut, f.web.URL+path, io.MultiReader(strings.NewReader(strings.Repeat("x", size))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 400 || !strings.Contains(string(b), "SIZE_INVALID") {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, b)
 		}
 	}
 	if all, err := f.images.List(f.ctx); err != nil || len(all) != 0 {

@@ -130,7 +130,9 @@ func (b backend) PushBlob(ctx context.Context, repo string, desc ociregistry.Des
 
 func (w *session) Write(p []byte) (int, error) {
 	if w.size+int64(len(p)) > w.server.opt.MaxBlob {
-		return 0, fmt.Errorf("%w: more than %d bytes", ociregistry.ErrSizeInvalid, w.server.opt.MaxBlob)
+		err := fmt.Errorf("%w: more than %d bytes", ociregistry.ErrSizeInvalid, w.server.opt.MaxBlob)
+		note(w.ctx, err)
+		return 0, err
 	}
 	n, err := w.writer.Write(p)
 	w.size += int64(n)
