@@ -35,27 +35,25 @@ func (p *probe) exec() bool { return p.spec.Exec != nil }
 
 func (p *probe) period() time.Duration { return seconds(p.spec.PeriodSeconds, 10) }
 
-// begin sets the time of the first attempt: initialDelaySeconds after the start, or now if that is past. An
-// instance known from before goes on at the beat of its own start, so that a restart of the agent does not
-// probe all at once.
+// begin sets the time of the first attempt: initialDelaySeconds after the start, or now if that is past. What an
+// instance known from before had reached goes on at the beat of its own start, so that a restart of the agent does
+// not probe all at once.
 func (p *probe) begin(c *container, now time.Time) {
 	start := c.target.Started
 	if start.After(now) { // the clock was set back
 		start = now
 	}
+	p.opened = c.target.Known != nil && (p.kind != Readiness || c.result.Ready) && c.result.Started
 	p.next = start.Add(time.Duration(p.spec.InitialDelaySeconds) * time.Second)
 	if p.next.Before(now) {
-		if c.target.Known == nil {
-			p.next = now
-		} else {
+		if p.opened {
 			beats := now.Sub(p.next)/p.period() + 1
 			p.next = p.next.Add(beats * p.period())
+		} else {
+			p.next = now
 		}
 	}
 	p.regular = p.next
-	if c.target.Known != nil {
-		p.opened = p.kind == Readiness && c.result.Ready || p.kind == Startup && c.result.Started
-	}
 }
 
 // release lets a probe go that was held back until its container had started.

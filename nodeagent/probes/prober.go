@@ -227,9 +227,10 @@ func (l *loop) meet(ctx context.Context, key Key, t Target) *container {
 		}
 	}
 	c.result = Result{ID: t.ID, Started: spec.StartupProbe == nil, Ready: spec.StartupProbe == nil && spec.ReadinessProbe == nil}
-	if t.Known != nil {
-		c.result = *t.Known
-		c.result.ID = t.ID
+	if k := t.Known; k != nil {
+		c.result.Started = c.result.Started || k.Started
+		c.result.Ready = c.result.Started && (spec.ReadinessProbe == nil || k.Ready)
+		c.result.Failed, c.result.Grace, c.result.Message = k.Failed, k.Grace, k.Message
 	}
 	for _, p := range c.probes {
 		p.begin(c, time.Now())

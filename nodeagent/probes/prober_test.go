@@ -227,6 +227,31 @@ func TestRestartedAgentKeepsReady(t *testing.T) {
 	})
 }
 
+// TestRestartedAgentGoesOnProbing: what was known to be not ready yet is asked at once, whatever the probes are.
+func TestRestartedAgentGoesOnProbing(t *testing.T) {
+	for _, container := range []string{
+		"readinessProbe: {exec: {command: [ready]}, periodSeconds: 10}",
+		"{startupProbe: {exec: {command: [start]}, periodSeconds: 10}, readinessProbe: {exec: {command: [ready]}, periodSeconds: 10}}",
+		"startupProbe: {exec: {command: [start]}, periodSeconds: 10}",
+		"livenessProbe: {exec: {command: [live]}, periodSeconds: 10}",
+		"{}",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := New(Options{Exec: func(context.Context, Key, string, []string) (int, []byte, error) { return 0, nil, nil }})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- p.Run(ctx) }()
+			p.Set(map[Key]Target{web: {ID: "i1", Started: time.Now().Add(-33 * time.Second), Known: &Result{}, Container: spec(t, container)}})
+			time.Sleep(time.Second)
+			if r := p.Results()[web]; !r.Started || !r.Ready {
+				t.Errorf("%s: %+v", container, r)
+			}
+			cancel()
+			<-ended
+		})
+	}
+}
+
 // TestStoppingIsNotKilled: a pod that was told to end is asked for readiness only.
 func TestStoppingIsNotKilled(t *testing.T) {
 	got := story(t, `{livenessProbe: {exec: {command: [live]}, periodSeconds: 2, failureThreshold: 3}, readinessProbe: {exec: {command: [ready]}, periodSeconds: 2}}`, 20*time.Second,
