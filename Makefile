@@ -24,9 +24,13 @@ help:
 	@grep -hE '^## ' $(MAKEFILE_LIST) | sed 's/^## /  /' | column -t -s ':'
 
 ## setup: install Debian packages that are missing, build the pinned runc and the linter
-setup:
+setup: setup-run
+	@$(MAKE) --no-print-directory $(TOOLS)/golangci-lint
+
+# What building and running need, without the linter.
+setup-run:
 	@tools/setup.sh "$(PACKAGES)"
-	@$(MAKE) --no-print-directory $(TOOLS)/runc $(TOOLS)/golangci-lint
+	@$(MAKE) --no-print-directory $(TOOLS)/runc
 
 $(TOOLS)/runc: tools/runc/go.mod tools/runc/go.sum
 	@echo "build   runc"
@@ -87,4 +91,4 @@ test: setup
 clean:
 	@rm -rf $(BIN) $(TOOLS)
 
-.PHONY: help setup build embed demo check lint unit e2e sim fuzz bench test clean
+.PHONY: help setup setup-run build embed demo check lint unit e2e sim fuzz bench test clean

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -123,4 +124,41 @@ func unpackLayout(path, dir string) error {
 			return err
 		}
 	}
+}
+
+// loadArchive pushes every image of an OCI archive to a registry, under the name it has in the archive.
+func loadArchive(ctx context.Context, path, registry string) ([]string, error) {
+	dir, err := os.MkdirTemp("", "shoal-image-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := unpackLayout(path, dir); err != nil {
+		return nil, fmt.Errorf("%s: no OCI archive: %w", path, err)
+	}
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: no OCI archive: %w", path, err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, m := range manifest.Manifests {
+		full := m.Annotations["org.opencontainers.image.ref.name"]
+		ref, err := name.ParseReference(registry+"/"+strings.TrimPrefix(full, "shoal.local/"), name.Insecure)
+		if err != nil {
+			return nil, fmt.Errorf("%s: image %q: %w", path, full, err)
+		}
+		img, err := index.Image(m.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if err := remote.Write(ref, img, remote.WithContext(ctx)); err != nil {
+			return nil, fmt.Errorf("push %s: %w", full, err)
+		}
+		names = append(names, full)
+	}
+	return names, nil
 }

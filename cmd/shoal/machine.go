@@ -59,6 +59,7 @@ type machine struct {
 	agent      *nodeagent.Agent
 	deployer   *nodeagent.Deployer
 	journal    *nodeagent.Journal
+	looks      *looks
 	socket     net.Listener
 	listeners  map[string]net.Listener
 	address    netip.Addr
@@ -279,6 +280,7 @@ func (m *machine) wire() {
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers},
 		Journal: m.journal, Branch: source.FullRefName(m.opt.branch), Log: m.log,
 	})
+	m.looks = newLooks(m.deployer, m.log)
 }
 
 // run serves until ctx ends or a part fails, then gives everything back. Containers go on.
@@ -291,13 +293,12 @@ func (m *machine) run(ctx context.Context) error {
 		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.warnings,
 	}
 	g.Go(func() error { return api.NewServer(node, m.log).Serve(ctx, m.socket) })
-	looks := newLooks(m.deployer, m.log)
-	g.Go(func() error { return looks.run(ctx) })
-	g.Go(func() error { return m.follow(ctx, looks) })
+	g.Go(func() error { return m.looks.run(ctx) })
+	g.Go(func() error { return m.follow(ctx) })
 	if l := m.listeners["git"]; l != nil {
 		server, err := githost.New(githost.Options{
 			Repo: m.mirror, Token: m.opt.gitToken,
-			Pushed: func(ctx context.Context, _ []source.RefUpdate, progress io.Writer) { m.pushed(ctx, looks, progress) },
+			Pushed: func(ctx context.Context, _ []source.RefUpdate, progress io.Writer) { m.pushed(ctx, progress) },
 		})
 		if err != nil {
 			return err
@@ -314,7 +315,7 @@ func (m *machine) run(ctx context.Context) error {
 		}
 		g.Go(func() error { defer server.Close(); return serve(ctx, l, server) })
 	}
-	m.log.InfoContext(ctx, "ready", "node", m.opt.name(), "id", m.dir.Node.ID, "git", m.gitURL())
+	m.log.InfoContext(ctx, "ready", "node", m.opt.name(), "id", m.dir.Node.ID, "git", m.gitURL(), "registry", m.registryAddress())
 	return g.Wait()
 }
 

@@ -54,6 +54,14 @@ func (m *machine) gitURL() string {
 	return "http://" + m.listeners["git"].Addr().String() + "/repo.git"
 }
 
+// registryAddress is where images are pushed to, "127.0.0.1:5000", or "".
+func (m *machine) registryAddress() string {
+	if m.listeners["registry"] == nil {
+		return ""
+	}
+	return m.listeners["registry"].Addr().String()
+}
+
 func (m *machine) sourceStatus() api.Source {
 	m.sourceMu.Lock()
 	defer m.sourceMu.Unlock()
@@ -65,7 +73,7 @@ func (m *machine) sourceStatus() api.Source {
 }
 
 // follow has the deployer look whenever the mirror has news.
-func (m *machine) follow(ctx context.Context, l *looks) error {
+func (m *machine) follow(ctx context.Context) error {
 	polled := make(chan error, 1)
 	go func() { polled <- m.mirror.Run(ctx) }()
 	for {
@@ -78,7 +86,7 @@ func (m *machine) follow(ctx context.Context, l *looks) error {
 			}
 			m.sourceMu.Unlock()
 			if len(u.Changes) > 0 {
-				l.nudge()
+				m.looks.nudge()
 			}
 		case err := <-polled:
 			return err
@@ -88,12 +96,12 @@ func (m *machine) follow(ctx context.Context, l *looks) error {
 
 // pushed judges what was just pushed and shows on the client's terminal what becomes of it. When the client goes
 // away, the work goes on.
-func (m *machine) pushed(ctx context.Context, l *looks, progress io.Writer) {
+func (m *machine) pushed(ctx context.Context, progress io.Writer) {
 	begun := time.Now()
 	verdicts, err := m.deployer.Look(context.WithoutCancel(ctx), progress)
 	if err != nil {
 		fmt.Fprintf(progress, "not judged yet, will be tried again: %v\n", err)
-		l.nudge()
+		m.looks.nudge()
 	}
 	for _, v := range verdicts {
 		switch {

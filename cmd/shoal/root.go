@@ -47,7 +47,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&g.server, "server", cmp.Or(os.Getenv("SHOAL_SERVER"), "/run/shoal/agent.sock"), "socket of the agent to ask; $SHOAL_SERVER")
 	root.AddCommand(
-		newAgent(g), newCheck(), newRender(), newPlan(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
+		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
 		newInstall(), newUninstall(), newReset(), newVersion(g),
 	)
 	return root

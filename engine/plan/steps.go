@@ -51,8 +51,8 @@ func (a Action) String() string {
 
 // Health is what the probes found of one container instance. The zero value is a container without probes.
 type Health struct {
-	NotStarted bool // a startup probe has not succeeded yet
-	NotReady   bool // a readiness probe fails or has not run yet
+	NotStarted bool   // a startup probe has not succeeded yet
+	NotReady   bool   // a readiness probe fails or has not run yet
 	Failed     string // why a liveness or startup probe gave up on it, or ""
 	Grace      *int64 // seconds from the polite signal to the kill that the failed probe asks for; nil: the pod's
 }

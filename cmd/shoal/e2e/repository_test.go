@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/shoal-dev/shoal/internal/images"
 )
 
@@ -150,4 +149,3 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
-

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+func newDev(*globals) *cobra.Command {
+	var o agentOptions
+	var keep bool
+	var images string
+	cmd := &cobra.Command{
+		Use: "dev DIR", Short: "Run a directory of manifests on this machine, and every change of it",
+		Long: `Runs agent, Git server and registry in this terminal, and makes every state of DIR a commit in a store of its own: your index,
+HEAD and objects are never touched. What Git ignores is left out. Ctrl-C stops the pods and removes what was made on the machine; data
+stays for the next time.`,
+		Args: exactly(1, "a directory"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.logLevel == "info" && !cmd.Flags().Changed("log-level") {
+				o.logLevel = "warn"
+			}
+			log, err := newLog(cmd.ErrOrStderr(), o)
+			if err != nil {
+				return err
+			}
+			return dev(cmd.Context(), devOptions{o, args[0], images, keep}, cmd.OutOrStdout(), log)
+		},
+	}
+	o.flags(cmd)
+	cmd.Flags().BoolVar(&keep, "keep", false, "leave the pods running at the end")
+	cmd.Flags().StringVar(&images, "images", "", "OCI archive whose images are put into the registry first")
+	return cmd
+}
+
+type devOptions struct {
+	agent  agentOptions
+	dir    string
+	images string
+	keep   bool
+}
+
+func dev(ctx context.Context, o devOptions, w io.Writer, log *slog.Logger) error {
+	root, err := repositoryRoot(o.dir)
+	if err != nil {
+		return err
+	}
+	m, err := openMachine(ctx, o.agent, log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "git       %s\nregistry  %s\nwatching  %s\n", m.gitURL(), m.registryAddress(), root)
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.run(running) })
+	g.Go(func() error {
+		if o.images != "" {
+			names, err := loadArchive(running, o.images, m.registryAddress())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "images    %s\n", strings.Join(names, " "))
+		}
+		return m.watchDirectory(running, root, w)
+	})
+	err = g.Wait()
+	if ctx.Err() == nil || o.keep {
+		return err
+	}
+	fmt.Fprintln(w, "stopping")
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return reset(end, o.agent)
+}
+
+// watchDirectory commits every state of a directory to the node's default branch and shows what becomes of it.
+func (m *machine) watchDirectory(ctx context.Context, root string, w io.Writer) error {
+	const pause = 200 * time.Millisecond // between looks; a look of an unchanged tree reads names and times alone
+	var last string
+	var committed source.ID
+	for {
+		now, err := fingerprint(root)
+		if err != nil {
+			return err
+		}
+		if now != last {
+			last = now
+			id, err := m.commitDirectory(ctx, root)
+			if err != nil {
+				fmt.Fprintln(w, err)
+			} else if id != committed {
+				committed = id
+				m.pushed(ctx, w)
+				m.announce(ctx, w)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// fingerprint changes when a file below root does: names, sizes and times of change.
+func fingerprint(root string) (string, error) {
+	h := sha256.New()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile: the next look sees it
+		}
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if d.Name() == ".git" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s %d %d %o\n", path, info.Size(), info.ModTime().UnixNano(), info.Mode())
+		return nil
+	})
+	return string(h.Sum(nil)), err
+}
+
+// commitDirectory writes the directory's state as a commit on the default branch of the node's own store. An
+// unchanged tree makes no commit.
+func (m *machine) commitDirectory(ctx context.Context, root string) (source.ID, error) {
+	tree, err := source.FromFS(os.DirFS(root), source.FSOptions{Ignore: gitIgnored(ctx, root)})
+	if err != nil {
+		return "", err
+	}
+	ref := source.FullRefName(m.opt.branch)
+	head, _, err := sourcePart{m.mirror}.Head(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	c := source.Commit{Message: "working tree of " + root + "\n"}
+	c.Author = source.Person{Name: "shoal dev", Email: "dev@shoal.local", When: time.Now()}
+	c.Committer = c.Author
+	return m.mirror.Write(ctx, ref, head, tree, c)
+}
+
+// announce waits until the node ports answer HTTP with 200 and prints where, for people to click on. What speaks
+// something else, or does not answer within half a minute, is passed over.
+func (m *machine) announce(ctx context.Context, w io.Writer) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	client := &http.Client{Timeout: 2 * time.Second}
+	for _, p := range m.agent.Tables().Ports {
+		if p.NodePort == 0 || p.Protocol != "tcp" {
+			continue
+		}
+		url := fmt.Sprintf("http://127.0.0.1:%d", p.NodePort)
+		for ctx.Err() == nil {
+			if answers(ctx, client, url) {
+				fmt.Fprintf(w, "ready: %s\n", url)
+				break
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
+
+func answers(ctx context.Context, client *http.Client, url string) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
