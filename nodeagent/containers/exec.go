@@ -38,7 +38,8 @@ type ExecOptions struct {
 const execDrain = 2 * time.Second
 
 // Exec runs a command in a container, as the container's user and in its environment, and returns its exit code.
-// When ctx ends the command is killed and ctx's error returned.
+// When ctx ends the command is killed and ctx's error returned; a Write or Read of the client's streams that is
+// under way then may last until the client closes them.
 func (r *Runtime) Exec(ctx context.Context, id control.PodID, container string, o ExecOptions) (int, error) {
 	p := r.pod(id)
 	in := p.newest(container)
@@ -119,8 +120,11 @@ func (r *Runtime) exec(ctx context.Context, p *pod, in *instance, o ExecOptions)
 			return runcError(err)
 		}
 		code = int(res.ExitStatus)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		streams.drain(execDrain)
-		return ctx.Err()
+		return nil
 	})
 	return code, err
 }
@@ -202,7 +206,7 @@ func (s *streams) copy(o ExecOptions) {
 			w = io.Discard
 		}
 		s.copying.Go(func() {
-			if _, err := io.Copy(w, r); err != nil {
+			if _, err := io.Copy(gate{w, s.closed}, r); err != nil {
 				io.Copy(io.Discard, r) // the client is gone; the command must not hang on that
 			}
 		})
@@ -256,7 +260,7 @@ func (s *streams) drain(wait time.Duration) {
 	}
 }
 
-// close ends all copying and removes the FIFOs.
+// close ends the copying and removes the FIFOs. It does not wait for a client that does not read.
 func (s *streams) close() {
 	close(s.closed)
 	s.handedOver()
@@ -265,6 +269,20 @@ func (s *streams) close() {
 			f.Close()
 		}
 	}
-	s.copying.Wait()
 	os.RemoveAll(s.dir)
+}
+
+// gate lets no Write begin after it was closed. One that is under way ends when the client's writer lets it.
+type gate struct {
+	w      io.Writer
+	closed <-chan struct{}
+}
+
+func (g gate) Write(b []byte) (int, error) {
+	select {
+	case <-g.closed:
+		return 0, io.ErrClosedPipe
+	default:
+		return g.w.Write(b)
+	}
 }

@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types"
 	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
@@ -225,3 +228,58 @@ func (n *node) fakePod() *plan.Pod {
 
 func itoa(n uint32) string        { return fmt.Sprint(n) }
 func list(groups []uint32) string { return fmt.Sprint(groups) }
+
+// traces lists what the node has on the machine: mounts, cgroups, and processes by their command lines.
+func (n *node) traces() []string {
+	var all []string
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(b)) {
+		if at := strings.Fields(line)[4]; strings.HasPrefix(at, n.o.RunDir+"/") || strings.HasPrefix(at, n.o.DataDir+"/") {
+			all = append(all, "mount "+at)
+		}
+	}
+	for _, dir := range cgroupDirs("/shoal-" + n.o.Instance) {
+		pods, _ := os.ReadDir(dir)
+		for _, p := range names(pods) {
+			all = append(all, "cgroup "+dir+"/"+p)
+		}
+	}
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range procs {
+		b, _ := os.ReadFile(file)
+		if line := strings.ReplaceAll(string(b), "\x00", " "); strings.Contains(line, n.o.RunDir) {
+			all = append(all, "process "+file+" "+line)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (n *node) imageDigest() digest.Digest { return digest.Digest(n.digest) }
+
+// createTask does the first half of Start's conversation with the shim.
+func (n *node) createTask(p *pod, in *instance, mount *types.Mount) error {
+	return p.tasks(ctx(n.t), n.Runtime, func(ctx context.Context, t taskapi.TTRPCTaskService) error {
+		_, err := t.Create(ctx, &taskapi.CreateTaskRequest{ID: in.meta.ID, Bundle: in.dir, Rootfs: []*types.Mount{mount}, Options: n.taskOptions()})
+		return err
+	})
+}
+
+// killDaemon kills containerd and waits until it is gone.
+func (n *node) killDaemon() {
+	n.t.Helper()
+	var proc *process
+	n.wait("containerd", func() bool {
+		n.daemon.mu.Lock()
+		defer n.daemon.mu.Unlock()
+		proc = n.daemon.proc
+		select {
+		case <-proc.exited:
+			return false
+		default:
+			return true
+		}
+	})
+	unix.Kill(proc.pid, unix.SIGKILL)
+	<-proc.exited
+}

@@ -60,14 +60,15 @@ func (p *process) unwatch() {
 	})
 }
 
-// startReady starts cmd, which must write a byte to file descriptor 3 once it is of use, and waits for that.
-func startReady(ctx context.Context, cmd *exec.Cmd, patience time.Duration) (*process, error) {
+// startReady starts cmd, which must write a byte to file descriptor 3 once it is of use, and waits for that. The
+// files of inherit follow from descriptor 4 on.
+func startReady(ctx context.Context, cmd *exec.Cmd, patience time.Duration, inherit ...*os.File) (*process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.ExtraFiles = append([]*os.File{w}, inherit...)
 	err = cmd.Start()
 	w.Close()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/cgroups/v3"
@@ -83,7 +84,9 @@ type Runtime struct {
 	client *containerd.Client
 	wake   *net.UnixConn
 	events chan struct{}
-	stop   context.CancelFunc // ends the goroutines below
+	stop   context.CancelFunc // ends the goroutines
+	closed <-chan struct{}    // closed by stop
+	ended  atomic.Bool
 	done   sync.WaitGroup
 	store  imageStore
 	daemon *daemon // nil with an external containerd
@@ -110,6 +113,7 @@ func Open(ctx context.Context, o Options) (_ *Runtime, err error) {
 		o:      o,
 		events: make(chan struct{}, 1),
 		stop:   stop,
+		closed: run.Done(),
 		pods:   map[control.PodID]*pod{},
 		change: make(chan struct{}),
 		unify:  cgroups.Mode() == cgroups.Unified,
@@ -143,17 +147,15 @@ func Open(ctx context.Context, o Options) (_ *Runtime, err error) {
 	return r, nil
 }
 
-// Close disconnects. Containers and containerd go on.
+// Close disconnects. Containers and containerd go on. A second Close does nothing.
 func (r *Runtime) Close() error {
+	if r.ended.Swap(true) {
+		return nil
+	}
 	r.stop()
 	if r.wake != nil {
 		r.wake.Close()
 	}
-	r.mu.Lock()
-	for _, p := range r.pods {
-		p.unwatch()
-	}
-	r.mu.Unlock()
 	r.done.Wait()
 	if r.client != nil {
 		return r.client.Close()

@@ -108,6 +108,9 @@ func (p *pod) keep(r *Runtime, proc *process) {
 		case <-proc.exited:
 		case <-proc.unwatched:
 			return
+		case <-r.closed:
+			proc.unwatch()
+			return
 		}
 		p.shimMu.Lock()
 		if p.shim == proc {
@@ -121,16 +124,28 @@ func (p *pod) keep(r *Runtime, proc *process) {
 	})
 }
 
-func (p *pod) unwatch() {
-	p.shimMu.Lock()
-	defer p.shimMu.Unlock()
-	if p.shim != nil {
-		p.shim.unwatch()
-	}
-}
-
 // startShim runs a shim for the pod directory dir. It outlives the agent.
+//
+// The shim holds the lock of the directory from its birth to its end, so there are never two: one that a former
+// agent was about to start is adopted, or waited for, as it ends by itself when nobody hears that it is ready.
 func (r *Runtime) startShim(dir string) (*process, error) {
+	lock, err := os.OpenFile(filepath.Join(dir, "shim.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	for deadline := time.Now().Add(shimStart); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if pid, perr := peerPid(context.Background(), filepath.Join(dir, record.SocketFile)); perr == nil {
+			return watchPid(pid)
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return nil, fmt.Errorf("lock pod directory: %w", err)
+		}
+	}
 	logFile, err := os.OpenFile(filepath.Join(dir, "shim.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -142,7 +157,7 @@ func (r *Runtime) startShim(dir string) (*process, error) {
 	cmd.Env = []string{"PATH=" + defaultPath, "GOMAXPROCS=2"}
 	cmd.Stderr = logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return startReady(context.Background(), cmd, shimStart)
+	return startReady(context.Background(), cmd, shimStart, lock)
 }
 
 // tasks runs f with a connection to the pod's shim, which must run.

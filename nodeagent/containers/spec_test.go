@@ -24,7 +24,7 @@ func TestSecurity(t *testing.T) {
 		want  []string // words of the log
 	}{
 		{"defaults", nil, nil, []string{"id", "then", "cat", "/proc/self/status"}, []string{
-			"uid 0 gid 0 groups [0]", "NoNewPrivs:\t0", "Seccomp:\t2", "CapBnd:\t00000000a80425fb", "CapEff:\t00000000a80425fb",
+			"uid 0 gid 0 groups [0]", "NoNewPrivs:\t0", "Seccomp:\t2", "SigIgn:\t0000000000000000", "CapBnd:\t00000000a80425fb", "CapEff:\t00000000a80425fb",
 		}},
 		{"a user by number", nil, &corev1.SecurityContext{RunAsUser: ptr(int64(1000)), AllowPrivilegeEscalation: ptr(false)}, []string{"id", "then", "cat", "/proc/self/status"}, []string{
 			"uid 1000 gid 1001 groups [1001 1002]", "NoNewPrivs:\t1", "CapEff:\t0000000000000000",

@@ -69,7 +69,7 @@ func run(root, state, socket string) error {
 	}
 	debug.SetGCPercent(30)
 	debug.SetMemoryLimit(48 << 20) // soft: a pull may pass it, idling gives it back
-	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM)
 	log.SetLevel("warn")

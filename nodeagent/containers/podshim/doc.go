@@ -10,6 +10,7 @@
 //     depends on somebody listening;
 //   - then knocks at the agent's wake socket with an empty datagram, which may be lost.
 //
-// The shim says that it serves by a byte on file descriptor 3. Signals that mean "end" are ignored: it ends when
+// The shim says that it serves by a byte on file descriptor 3, and ends if nobody takes it. Descriptor 4, where given, is
+// the lock of the pod's directory, which it holds for life. Signals that mean "end" are ignored: it ends when
 // the agent asks for it over the socket and no container is left, or is killed.
 package podshim

@@ -20,16 +20,22 @@ import (
 
 // Options say where a shim serves and whom it wakes.
 type Options struct {
-	Socket string // unix socket to listen on; made anew
-	Wake   string // unix datagram socket of the agent; may be absent at any time
-	Ready  *os.File
+	Socket string   // unix socket to listen on; made anew
+	Wake   string   // unix datagram socket of the agent; may be absent at any time
+	Ready  *os.File // told when it serves; if nobody listens there, the shim ends
 	Log    *slog.Logger
 }
+
+// lockFd is the descriptor of the pod directory's lock. It is held by being open, in this process alone.
+const lockFd = 4
 
 // Serve runs the shim until it is told to shut down.
 func Serve(ctx context.Context, o Options) error {
 	debug.SetGCPercent(40)
-	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	unix.CloseOnExec(int(o.Ready.Fd()))
+	unix.CloseOnExec(lockFd)
+	// Caught and dropped, not ignored: containers would inherit that.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	children := make(chan os.Signal, 32)
 	signal.Notify(children, unix.SIGCHLD)
 	if err := reaper.SetSubreaper(1); err != nil {
@@ -56,10 +62,10 @@ func Serve(ctx context.Context, o Options) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, l) }()
-	if o.Ready != nil {
-		o.Ready.Write([]byte{'1'})
-		o.Ready.Close()
+	if _, err := o.Ready.Write([]byte{'1'}); err != nil {
+		return fmt.Errorf("the agent is gone, this shim serves nobody: %w", err)
 	}
+	o.Ready.Close()
 	for {
 		select {
 		case <-children:
