@@ -14,6 +14,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/dialer"
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -148,6 +149,7 @@ func (d *daemon) terminate(ctx context.Context) error {
 
 // dial connects to containerd. The connection outlives containerd: it is made again within half a second.
 func dial(o Options) (*containerd.Client, error) {
+	_ = log.SetLevel("error") // its library tells us of failures by errors
 	params := grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
 		MinConnectTimeout: 2 * time.Second,

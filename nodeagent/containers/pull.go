@@ -155,6 +155,7 @@ func (r *Runtime) fetch(ctx context.Context, named reference.Named, d digest.Dig
 			})
 		}))
 	if err != nil {
+		r.abandon(ctx, count, err)
 		return ocispec.Descriptor{}, err
 	}
 	// The reference we asked by is no name that we keep: the digest and the tag are.
@@ -162,6 +163,36 @@ func (r *Runtime) fetch(ctx context.Context, named reference.Named, d digest.Dig
 		_ = r.client.ImageService().Delete(ctx, img.Name)
 	}
 	return img.Target, nil
+}
+
+// resumable is how large a part of a blob must be to be kept after a broken connection, for the next pull to go on with.
+const resumable = 8 << 20
+
+// abandon removes what a failed pull left half written: all of it where the next pull must not go on with it, because
+// the bytes are not what was promised, filled the disk, or the registry gives no rest; else what is small.
+func (r *Runtime) abandon(ctx context.Context, count *counter, why error) {
+	spoilt := false
+	for _, word := range []string{"failed precondition", "no space left on device", "416 Requested Range"} {
+		spoilt = spoilt || strings.Contains(why.Error(), word)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), imageTimeout)
+	defer cancel()
+	store := r.client.ContentStore()
+	parts, err := store.ListStatuses(ctx)
+	if err != nil {
+		r.o.Log.Warn("clean up after a failed pull", "err", err)
+		return
+	}
+	for _, part := range parts {
+		// A part is called "layer-sha256:...": what it is to become is in no other field.
+		_, name, _ := strings.Cut(part.Ref, "-")
+		if !count.has(digest.Digest(name)) || !spoilt && part.Offset >= resumable {
+			continue
+		}
+		if err := store.Abort(ctx, part.Ref); err != nil && !errdefs.IsNotFound(err) {
+			r.o.Log.Warn("clean up after a failed pull", "part", part.Ref, "err", err)
+		}
+	}
 }
 
 // unpack makes snapshots of the layers, each synced to the disk before it counts: after a power loss a layer is
@@ -254,10 +285,13 @@ type counter struct {
 	done, total int64
 }
 
+func (c *counter) has(d digest.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen[d]
+}
+
 func (c *counter) add(desc ocispec.Descriptor, done int64) {
-	if c.tell == nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.seen[desc.Digest] {
@@ -265,5 +299,7 @@ func (c *counter) add(desc ocispec.Descriptor, done int64) {
 		c.total += desc.Size
 	}
 	c.done += done
-	c.tell(c.done, c.total)
+	if c.tell != nil {
+		c.tell(c.done, c.total)
+	}
 }
