@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/control"
@@ -76,7 +78,10 @@ type Link struct {
 // be repeated and are safe for concurrent use; two calls for one pod wait for each other.
 type Links struct {
 	opt Options
-	nl  *netlink.Handle // route netlink in the node's namespace
+	nl  *netlink.Handle          // route netlink in the node's namespace
+	ask map[int]*nl.SocketHandle // the same, for what the library has no words for
+
+	found atomic.Int32 // MTU of pods in bytes; 0: not looked for yet
 
 	busy   [64]sync.Mutex // by hash of the pod: one piece of work on a pod at a time
 	events chan struct{}
@@ -99,12 +104,18 @@ func Open(opt Options) (*Links, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
 	l := &Links{
-		opt: opt, nl: h,
+		opt: opt, nl: h, ask: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}},
 		expected: make(map[string]bool), events: make(chan struct{}, 1),
 	}
 	if l.watch, err = l.startWatch(); err != nil {
 		h.Close()
+		s.Close()
 		return nil, fmt.Errorf("watch netlink: %w", err)
 	}
 	return l, nil
@@ -114,6 +125,7 @@ func Open(opt Options) (*Links, error) {
 func (l *Links) Close() {
 	l.watch.stop()
 	l.nl.Close()
+	l.ask[unix.NETLINK_ROUTE].Close()
 }
 
 // Events has a value whenever something of ours was removed or switched off by others, or events were lost

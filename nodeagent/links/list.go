@@ -38,7 +38,7 @@ func (l *Links) List(ctx context.Context) ([]Link, error) {
 
 // ours lists every link with our prefix.
 func (l *Links) ours() ([]netlink.Link, error) {
-	all, err := l.nl.LinkList()
+	all, err := l.links()
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -91,15 +91,18 @@ func (l *Links) checkHost(p Pod) ([]string, int, error) {
 	if a.HardwareAddr.String() != hostMAC.String() {
 		wrong = append(wrong, fmt.Sprintf("hardware address of %s is %s, want %s", a.Name, a.HardwareAddr, hostMAC))
 	}
-	routes, err := l.nl.RouteList(link, netlink.FAMILY_V4)
+	route, found, err := l.routeTo(ip(p.IP))
 	if err != nil {
-		return nil, 0, fmt.Errorf("list routes of %s: %w", a.Name, err)
+		return nil, 0, err
 	}
-	if !hasRoute(routes, l.hostRoute(a.Index, p)) {
+	if want := l.hostRoute(a.Index, p); !found || !hasRoute([]netlink.Route{route}, want) {
 		wrong = append(wrong, "route to "+p.IP.String()+" by "+a.Name+" is missing")
 	}
-	missing, err := noNeighbour(l.nl, link, ip(p.IP), podMAC(p.ID))
-	return append(wrong, missing...), a.Index, err
+	there, err := l.hasNeighbour(link, ip(p.IP), podMAC(p.ID))
+	if err == nil && !there {
+		wrong = append(wrong, "neighbour entry "+p.IP.String()+" on "+a.Name+" is missing")
+	}
+	return wrong, a.Index, err
 }
 
 // checkPod returns what is wrong within the pod, whose host-side end has the given index.
@@ -132,19 +135,19 @@ func checkPod(p Pod, index int) ([]string, error) {
 	if a.HardwareAddr.String() != podMAC(p.ID).String() {
 		wrong = append(wrong, fmt.Sprintf("hardware address of %s is %s, want %s", podInterface, a.HardwareAddr, podMAC(p.ID)))
 	}
-	addrs, err := inside.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := addresses(inside, link)
 	if err != nil {
-		return nil, fmt.Errorf("list addresses of %s: %w", podInterface, err)
+		return nil, err
 	}
 	if !hasAddr(addrs, &netlink.Addr{IPNet: host(p.IP)}) || len(addrs) != 1 {
 		wrong = append(wrong, fmt.Sprintf("addresses of %s in the pod are %v, want %s", podInterface, addrs, host(p.IP)))
 	}
-	routes, err := inside.RouteList(link, netlink.FAMILY_V4)
+	have, err := routes(inside, link)
 	if err != nil {
-		return nil, fmt.Errorf("list routes of %s: %w", podInterface, err)
+		return nil, err
 	}
 	for _, want := range podRoutes(a.Index) {
-		if !hasRoute(routes, want) {
+		if !hasRoute(have, want) {
 			wrong = append(wrong, "route "+want.Dst.String()+" in the pod is missing")
 		}
 	}
@@ -152,9 +155,9 @@ func checkPod(p Pod, index int) ([]string, error) {
 	return append(wrong, missing...), err
 }
 
-// noNeighbour says that a permanent neighbour entry is missing.
+// noNeighbour says that a permanent neighbour entry is missing in a pod.
 func noNeighbour(h *netlink.Handle, link netlink.Link, ip net.IP, mac net.HardwareAddr) ([]string, error) {
-	have, err := h.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+	have, err := whole(func() ([]netlink.Neigh, error) { return h.NeighList(link.Attrs().Index, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("list neighbours of %s: %w", link.Attrs().Name, err)
 	}
@@ -163,7 +166,7 @@ func noNeighbour(h *netlink.Handle, link netlink.Link, ip net.IP, mac net.Hardwa
 			return nil, nil
 		}
 	}
-	return []string{"neighbour entry " + ip.String() + " on " + link.Attrs().Name + " is missing"}, nil
+	return []string{"neighbour entry " + ip.String() + " in the pod is missing"}, nil
 }
 
 // Purge removes every link with the instance's prefix, wanted or not, and the route of the pod CIDR, and puts the

@@ -20,6 +20,7 @@ func (l *Links) EnsureNode(ctx context.Context) error {
 	if err := l.enableForwarding(); err != nil {
 		return err
 	}
+	l.findMTU()
 	link, err := l.ensureNodePair()
 	if err != nil {
 		return fmt.Errorf("node link %s: %w", l.nodeName(), err)
@@ -58,20 +59,21 @@ func (l *Links) CheckNode(ctx context.Context) ([]string, error) {
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		wrong = append(wrong, "link "+l.nodeName()+" is down")
 	}
-	addrs, err := l.nl.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := addresses(l.nl, link)
 	if err != nil {
-		return nil, fmt.Errorf("list addresses of %s: %w", l.nodeName(), err)
+		return nil, err
 	}
 	for _, want := range l.nodeAddresses() {
 		if !hasAddr(addrs, want) {
 			wrong = append(wrong, "address "+want.IPNet.String()+" of "+l.nodeName()+" is missing")
 		}
 	}
-	routes, err := l.nl.RouteList(link, netlink.FAMILY_V4)
+	// Nobody has the first address of the range, so that it is asked for tells of the range's own route.
+	route, found, err := l.routeTo(ip(l.opt.ServiceCIDR.Addr()))
 	if err != nil {
-		return nil, fmt.Errorf("list routes of %s: %w", l.nodeName(), err)
+		return nil, err
 	}
-	if want := l.serviceRoute(link.Attrs().Index); !hasRoute(routes, want) {
+	if want := l.serviceRoute(link.Attrs().Index); !found || !hasRoute([]netlink.Route{route}, want) {
 		wrong = append(wrong, "route "+want.Dst.String()+" to "+l.nodeName()+" is missing")
 	}
 	there, err := l.hasNoPodRoute()
@@ -145,25 +147,36 @@ func (l *Links) noPodRoute() *netlink.Route {
 }
 
 func (l *Links) hasNoPodRoute() (bool, error) {
-	routes, err := l.nl.RouteListFiltered(netlink.FAMILY_V4, l.noPodRoute(), netlink.RT_FILTER_DST|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return l.nl.RouteListFiltered(netlink.FAMILY_V4, l.noPodRoute(), netlink.RT_FILTER_DST|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return false, fmt.Errorf("list routes to %s: %w", l.opt.PodCIDR, err)
 	}
 	return len(routes) > 0, nil
 }
 
-// mtu is that of pods, in bytes.
+// mtu is that of pods, in bytes: as EnsureNode found it.
 func (l *Links) mtu() int {
-	if l.opt.MTU != 0 {
-		return l.opt.MTU
+	if m := l.found.Load(); m != 0 {
+		return int(m)
 	}
-	routes, err := l.nl.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN, Dst: nil}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-	if err == nil && len(routes) > 0 {
-		if link, err := l.nl.LinkByIndex(routes[0].LinkIndex); err == nil {
-			return link.Attrs().MTU
+	return l.findMTU()
+}
+
+// findMTU asks for the MTU of the interface that the default route takes.
+func (l *Links) findMTU() int {
+	m := l.opt.MTU
+	if m == 0 {
+		m = 1500
+		if route, there, err := l.routeTo(net.IPv4(192, 0, 2, 1)); err == nil && there {
+			if link, err := l.nl.LinkByIndex(route.LinkIndex); err == nil {
+				m = link.Attrs().MTU
+			}
 		}
 	}
-	return 1500
+	l.found.Store(int32(m))
+	return m
 }
 
 func isNoLink(err error) bool {

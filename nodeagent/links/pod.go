@@ -154,9 +154,9 @@ func podSide(inside *netlink.Handle, link netlink.Link, p Pod) error {
 		}
 	}
 	want := &netlink.Addr{IPNet: host(p.IP)}
-	have, err := inside.AddrList(link, netlink.FAMILY_V4)
+	have, err := addresses(inside, link)
 	if err != nil {
-		return fmt.Errorf("list addresses of %s: %w", podInterface, err)
+		return err
 	}
 	for i := range have {
 		if have[i].IPNet.String() != want.IPNet.String() {
