@@ -30,6 +30,7 @@ type Firewall struct {
 	loaded     *wire.Tables
 	usage      *usage
 	generation uint32
+	failures   int  // of Apply, one after the other
 	sweep      bool // flows of UDP must be looked through although no port changed
 }
 
@@ -81,10 +82,15 @@ func (f *Firewall) Apply(ctx context.Context, t wire.Tables) error {
 		err = f.apply(&t)
 	}
 	if err != nil {
+		f.failures++
 		return fmt.Errorf("firewall: %w", err)
 	}
+	f.failures = 0
 	return nil
 }
+
+// rebuildAfter is how many times a change may fail before the table is made anew instead.
+const rebuildAfter = 3
 
 func (f *Firewall) apply(t *wire.Tables) error {
 	generation, err := f.kernel.generation()
@@ -124,6 +130,9 @@ func (f *Firewall) plan(t *wire.Tables, generation uint32) (*change, *usage, err
 	found, err := f.kernel.read()
 	if err != nil {
 		return nil, nil, err
+	}
+	if f.failures >= rebuildAfter {
+		found = nil
 	}
 	c, drift := repair(found, want, o, f.opt.Instance)
 	if f.wanted == t && len(drift) > 0 {

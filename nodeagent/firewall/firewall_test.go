@@ -2,15 +2,19 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/wire"
 	"github.com/shoal-dev/shoal/nodeagent/nettest"
@@ -398,5 +402,116 @@ func BenchmarkReadBack10000x3(b *testing.B) {
 		if d := drift(b, f); d != nil {
 			b.Fatal(d[0])
 		}
+	}
+}
+
+// A thread that lost CAP_NET_ADMIN stands for a host that refuses.
+func TestFault_W1_WithoutTheRightToTheErrorSaysSo(t *testing.T) {
+	f := openFirewall(t, "fedcba")
+	apply(t, f, shop())
+	before := list(t, "fedcba")
+	errs := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		if err := unix.Capget(&header, &data[0]); err != nil {
+			errs <- nil
+			return
+		}
+		data[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+		if err := unix.Capset(&header, &data[0]); err != nil {
+			errs <- nil
+			return
+		}
+		weak, err := Open(Options{Instance: "fedcba"})
+		if err == nil {
+			err = weak.Apply(context.Background(), base())
+			weak.Close()
+		}
+		errs <- err
+	}()
+	if err := <-errs; !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+		t.Errorf("%v, want EPERM and the right that is missing", err)
+	}
+	if after := list(t, "fedcba"); after != before {
+		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+func TestFault_W1_AfterThreeFailuresTheTableIsMadeAnew(t *testing.T) {
+	f := openFirewall(t, "abcd02")
+	apply(t, f, shop())
+	before := blocks(list(t, "abcd02"))
+	bad := shop()
+	bad.Ports = append(bad.Ports, bad.Ports[2])
+	bad.Ports[3].Service, bad.Ports[3].ClusterIP, bad.Ports[3].NodePort = "default/zzz", netip.MustParseAddr("10.43.0.99"), 0
+	nettest.Run(t, "nft", "add element ip shoal-abcd02 service-ports { 10.43.0.99 . tcp . 80 : drop }")
+	f.generation, _ = f.kernel.generation() // as if nobody had been at it
+	c, _ := between("abcd02", f.loaded, &bad, f.usage)
+	for range rebuildAfter {
+		if _, err := f.kernel.commit(c); err == nil {
+			t.Fatal("the kernel took an element that is there with another value")
+		}
+		f.failures++
+	}
+	f.loaded = nil
+	apply(t, f, shop())
+	if f.failures != 0 {
+		t.Errorf("failures = %d after a success", f.failures)
+	}
+	if after := blocks(list(t, "abcd02")); after != before {
+		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// A load that is too much for one transaction goes in several, and is whole in the end.
+func TestHugeLoadsGoInSlices(t *testing.T) {
+	if testing.Short() {
+		t.Skip("loads 69,000 elements")
+	}
+	f := openFirewall(t, "abcd00")
+	huge := many(11_500, 5)
+	before, _ := f.kernel.generation()
+	apply(t, f, huge)
+	after, _ := f.kernel.generation()
+	if after-before < 2 {
+		t.Errorf("%d transactions for %d elements", after-before, 11_500*6)
+	}
+	f.loaded = nil
+	if d := drift(t, f); d != nil {
+		t.Fatalf("%d differences, the first: %s", len(d), d[0])
+	}
+}
+
+// Somebody else changes the ruleset all the time; nothing is lost and nothing wrong is reported.
+func TestOthersAtWorkAtTheSameTime(t *testing.T) {
+	f := openFirewall(t, "abcd01")
+	nettest.Run(t, "nft", "add table ip busy")
+	t.Cleanup(func() { nettest.Run(t, "nft", "delete table ip busy") })
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			_ = exec.Command("nft", fmt.Sprintf("add chain ip busy c%d", i%50)).Run()
+			_ = exec.Command("nft", fmt.Sprintf("delete chain ip busy c%d", i%50)).Run()
+		}
+	}()
+	states := []wire.Tables{many(40, 3), many(30, 2), shop(), many(40, 1)}
+	for i := range 60 {
+		apply(t, f, states[i%len(states)])
+		if d, err := f.Verify(t.Context()); err == nil && d != nil {
+			t.Fatalf("round %d: %v", i, d)
+		}
+	}
+	close(stop)
+	<-done
+	if d := drift(t, f); d != nil {
+		t.Error(d)
 	}
 }

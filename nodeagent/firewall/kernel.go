@@ -61,7 +61,7 @@ func (k *kernel) generation() (uint32, error) {
 		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read generation of the ruleset: %w", err)
+		return 0, fmt.Errorf("read generation of the ruleset: %w", refusal(err))
 	}
 	for _, m := range reply {
 		if len(m.Data) < 4 {
@@ -69,7 +69,7 @@ func (k *kernel) generation() (uint32, error) {
 		}
 		attrs, err := netlink.NewAttributeDecoder(m.Data[4:])
 		if err != nil {
-			return 0, fmt.Errorf("read generation of the ruleset: %w", err)
+			return 0, fmt.Errorf("read generation of the ruleset: %w", refusal(err))
 		}
 		attrs.ByteOrder = binary.BigEndian
 		for attrs.Next() {
@@ -87,7 +87,7 @@ func (k *kernel) read() (*image, error) {
 	if _, err := k.conn.ListTableOfFamily(t.Name, t.Family); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
-		return nil, fmt.Errorf("read table %s: %w", t.Name, err)
+		return nil, fmt.Errorf("read table %s: %w", t.Name, refusal(err))
 	}
 	img := &image{chains: make(map[string]imageChain), sets: make(map[string]string), elements: make(map[string]map[string]string)}
 	nameless, err := k.readSets(t, img)
@@ -101,7 +101,7 @@ func (k *kernel) read() (*image, error) {
 func (k *kernel) readChains(t *nftables.Table, img *image, nameless map[string]string) error {
 	chains, err := k.conn.ListChainsOfTableFamily(t.Family)
 	if err != nil {
-		return fmt.Errorf("list chains: %w", err)
+		return fmt.Errorf("list chains: %w", refusal(err))
 	}
 	for _, c := range chains {
 		if c.Table.Name != t.Name {
@@ -140,7 +140,7 @@ func foundBytes(exprs []expr.Any, nameless map[string]string) string {
 func (k *kernel) readSets(t *nftables.Table, img *image) (nameless map[string]string, err error) {
 	found, err := k.conn.GetSets(t)
 	if err != nil {
-		return nil, fmt.Errorf("list sets: %w", err)
+		return nil, fmt.Errorf("list sets: %w", refusal(err))
 	}
 	nameless = make(map[string]string)
 	for _, f := range found {
