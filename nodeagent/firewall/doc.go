@@ -3,28 +3,32 @@
 //
 // Lookups are maps, so a connection costs the same with one Service and with ten thousand:
 //
-//	service-ports      address . protocol . port          -> goto cnt-3      (3 is the number of endpoints)
-//	service-endpoints  address . protocol . port . index  -> address . port
+//	service-ports   address . protocol . port  ->  goto cnt-3        3 is the number of endpoints
+//	chain cnt-3     goes to ep-0, ep-1 or ep-2 at random
+//	ep-1            address . protocol . port  ->  address . port    the second endpoint of each service
+//	chain ep-1      rewrites the destination to what ep-1 has
 //
-// Chain cnt-3 draws an index below 3, looks the endpoint up and rewrites the destination. There is one such chain
-// for each number of endpoints, not for each Service: a change of a Service is a change of some elements. Node
-// ports have the same two maps without the address (node-ports, node-endpoints), asked only for addresses of the
-// node itself, 127.0.0.1 among them. Services with session affinity go to chains aff-<endpoints>-<seconds>: they
-// look a client up in the map affinity, which the packet path itself fills and the kernel expires; when that map
-// is full or the endpoint is gone, a client is sent to any endpoint, never dropped.
+// There is one chain for each number of endpoints and one map for each index, not for each Service: a change of a
+// Service is a change of some elements. Node ports have the same without the address (node-ports, node-cnt-3,
+// node-ep-1), asked only for addresses of the node itself, 127.0.0.1 among them. A Service with session affinity has
+// chains of its own, aff-..., and for each endpoint a set of the clients bound to it, which the packet path itself
+// fills and the kernel expires; when the set is full or the endpoint is gone, a client is sent to any endpoint, never
+// dropped. All of it is such that nft can list it and load what it listed.
 //
 // A Service without endpoints is in none of the maps. What still bears an address of the service CIDR after the
 // maps were asked is refused at once, TCP with a reset, anything else by ICMP.
 //
 // Source addresses are kept, except where the answer would not come back this way: a pod that reaches itself
 // through its Service (set hairpin), 127.0.0.1 as a client of a node port, pods that leave the cluster, and clients
-// from outside whose endpoint is on another node.
+// from outside whose endpoint is on another node. Packets of pods with a source that is not theirs, or for the host's
+// 127.0.0.0/8, are dropped before anything else. Questions to the DNS address are not tracked.
 //
 // Apply compares with what is in the kernel. Reading tens of thousands of elements back takes long, so it is done
 // only when somebody changed the ruleset since our last transaction; the kernel's own generation number of the
 // ruleset says that exactly. Hence an untouched table costs one small question, and a changed one is always found,
-// also after `nft flush ruleset`. A first load of more than 65,536 elements goes in several transactions, endpoints
-// before the Services that point to them, so that the kernel is never held for long.
+// also after `nft flush ruleset`. A load of more than 65,536 elements goes in several transactions, endpoints before
+// the Services that lead to them, so that the kernel is never held for long. After three refusals in a row the
+// table is made anew.
 //
 // UDP has no connections, but the kernel remembers flows; those that lead to an endpoint that is gone are deleted
 // by a scan. Flows of TCP are left alone: a pod that is being stopped finishes what it began.

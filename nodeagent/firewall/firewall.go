@@ -205,7 +205,7 @@ func (f *Firewall) Purge(ctx context.Context) error {
 	if gone != nil {
 		none := *gone
 		none.Ports = nil
-		if err := forgetFlows(&none); err != nil {
+		if err := forgetFlows(&none); err != nil && !errors.Is(err, errNoConntrack) {
 			return fmt.Errorf("firewall: %w", err)
 		}
 	}

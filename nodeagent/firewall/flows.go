@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,12 +19,17 @@ func (f *Firewall) forget(old, t *wire.Tables) error {
 		return nil
 	}
 	f.sweep = true // until it was done
-	if err := forgetFlows(t); err != nil {
-		return err
+	err := forgetFlows(t)
+	if errors.Is(err, errNoConntrack) { // the rules are in force all the same
+		f.opt.Log.Warn("flows of UDP to endpoints that are gone are not forgotten", "err", err)
+		err = nil
 	}
-	f.sweep = false
-	return nil
+	f.sweep = err != nil
+	return err
 }
+
+// errNoConntrack says that the kernel has no netlink interface to its connection tracking.
+var errNoConntrack = errors.New("the kernel does not show its connections (CONFIG_NF_CT_NETLINK)")
 
 // udpChanged tells whether an endpoint of a UDP port may be gone. With no old tables to compare with, any may be.
 func udpChanged(old, t *wire.Tables) bool {
@@ -58,10 +64,20 @@ func forgetFlows(t *wire.Tables) error {
 			keep.nodes[p.NodePort] = p.External
 		}
 	}
-	if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, keep); err != nil {
-		return fmt.Errorf("forget flows of UDP: %w", err)
+	var err error
+	for range 3 { // a listing in which something changed may lack a flow
+		_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, keep)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
+		return fmt.Errorf("%w: %w", errNoConntrack, err)
+	}
+	return fmt.Errorf("forget flows of UDP: %w", err)
 }
 
 // staleFlow matches the flows to delete.
