@@ -19,6 +19,9 @@ type App struct {
 	Items    []Item          `json:"items,omitempty"`    // sorted by Key
 	Problems render.Problems `json:"problems,omitempty"` // if any, Items is nil
 	Warnings render.Problems `json:"warnings,omitempty"` // what Kubernetes warns of
+	// Broken is what an app with problems would bring without them, as far as it can be told, so that nobody is
+	// blamed for counting on it.
+	Broken []Key `json:"broken,omitempty"`
 }
 
 // Item is one object of an App.
@@ -47,6 +50,7 @@ const maxProblems = 100
 func Compile(env render.Environment, app render.App) (App, []Blob) {
 	out := App{Name: app.Name, Problems: slices.Clone(app.Problems)}
 	var blobs []Blob
+	var keys []Key
 	for _, o := range app.Objects {
 		item, b, warned, problems := compile(env, o)
 		for _, ps := range []render.Problems{problems, warned} {
@@ -55,6 +59,7 @@ func Compile(env render.Environment, app render.App) (App, []Blob) {
 			}
 		}
 		out.Problems = append(out.Problems, problems...)
+		keys = append(keys, item.Key)
 		if len(problems) == 0 {
 			out.Items = append(out.Items, item)
 			out.Warnings = append(out.Warnings, warned...)
@@ -62,7 +67,8 @@ func Compile(env render.Environment, app render.App) (App, []Blob) {
 		}
 	}
 	if len(out.Problems) > 0 {
-		return App{Name: app.Name, Problems: bounded(out.Problems, app.Name)}, nil
+		slices.SortFunc(keys, Key.Compare)
+		return App{Name: app.Name, Problems: bounded(out.Problems, app.Name), Broken: slices.Compact(keys)}, nil
 	}
 	out.Warnings = bounded(out.Warnings, app.Name)
 	slices.SortStableFunc(out.Items, func(a, b Item) int { return a.Key.Compare(b.Key) })
@@ -83,7 +89,7 @@ func bounded(ps render.Problems, app string) render.Problems {
 	return append(ps[:maxProblems:maxProblems], last)
 }
 
-// compile does the same for one object; warned is what Kubernetes warns of.
+// compile does the same for one object; warned is what Kubernetes warns of. With problems, item has no more than its key.
 func compile(env render.Environment, o render.Object) (item Item, canonical []byte, warned, problems render.Problems) {
 	tree, err := parse(o.JSON)
 	if err != nil {
@@ -120,7 +126,7 @@ func compile(env render.Environment, o render.Object) (item Item, canonical []by
 		})
 	}
 	if obj == nil {
-		return Item{}, nil, nil, problems
+		return Item{Key: Key{Kind: kind, Namespace: home(env), Name: name}}, nil, nil, problems
 	}
 
 	item = Item{Key: keyOf(obj), File: o.File, Line: o.Line}
@@ -136,12 +142,12 @@ func compile(env render.Environment, o render.Object) (item Item, canonical []by
 	}
 	further(obj, tell)
 	if len(problems) > 0 {
-		return Item{}, nil, nil, problems
+		return Item{Key: item.Key}, nil, nil, problems
 	}
 
 	if canonical, err = kube.Canonical(obj); err != nil {
 		tell("", err.Error())
-		return Item{}, nil, nil, problems
+		return Item{Key: item.Key}, nil, nil, problems
 	}
 	item.Digest = DigestOf(canonical)
 	if item.Template, err = templateDigest(kind, tree); err != nil {

@@ -1,5 +1,3 @@
-// Package desired is one environment at one commit, whole and consistent: defaults filled in, checked,
-// cross-referenced, in canonical bytes with one digest.
 package desired
 
 import (

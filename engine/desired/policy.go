@@ -46,12 +46,17 @@ var reservedNames = []Key{
 // ownKeys are the labels and annotations under shoal.dev/ that an author may set.
 var ownKeys = []string{"shoal.dev/strict"}
 
+// home is the namespace of objects that name none.
+func home(env render.Environment) string {
+	if env.Namespace == "" {
+		return env.Name
+	}
+	return env.Namespace
+}
+
 // settle puts an object into its namespace, or says why it may not be there.
 func settle(env render.Environment, obj kube.Object, key *Key, tell func(path, text string)) {
-	home := env.Namespace
-	if home == "" {
-		home = env.Name
-	}
+	home := home(env)
 	to := func(from, path string) string {
 		ns, listed := env.Namespaces[from]
 		if !listed {

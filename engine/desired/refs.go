@@ -150,6 +150,9 @@ func (b *builder) waiting(key Key, entry string) bool {
 		if a == nil {
 			continue
 		}
+		if slices.Contains(a.Broken, key) {
+			return true
+		}
 		for i := range a.Items {
 			if a.Items[i].Key == key && (entry == "" || slices.Contains(a.Items[i].Keys, entry)) {
 				return true
