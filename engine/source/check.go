@@ -81,9 +81,8 @@ func (w *walker) dir(id ID, at string, level int) (extent, error) {
 	}
 	sum := extent{depth: 1}
 	for _, it := range items {
-		p := path.Join(at, it.Name)
-		if len(p) > w.limits.Path {
-			return extent{}, &Fault{p[:64] + "...", fmt.Sprintf("a path of %d bytes; at most %d", len(p), w.limits.Path)}
+		if n := len(at) + 1 + len(it.Name); at != "." && n > w.limits.Path {
+			return extent{}, &Fault{cut(at), fmt.Sprintf("a path of %d bytes below it; at most %d", n, w.limits.Path)}
 		}
 		if w.entries++; w.entries > w.limits.Files {
 			return extent{}, &Fault{at, fmt.Sprintf("more than %d files in the repository", w.limits.Files)}
@@ -91,15 +90,15 @@ func (w *walker) dir(id ID, at string, level int) (extent, error) {
 		below := extent{}
 		switch it.Kind {
 		case Dir:
-			if below, err = w.dir(it.ID, p, level+1); err != nil {
+			if below, err = w.dir(it.ID, path.Join(at, it.Name), level+1); err != nil {
 				return extent{}, err
 			}
 		case Link:
-			if below.climbs, err = w.link(it.ID, p, level); err != nil {
+			if below.climbs, err = w.link(it.ID, path.Join(at, it.Name), level); err != nil {
 				return extent{}, err
 			}
 		case Module:
-			return extent{}, &Fault{p, "is a submodule: submodules are not supported, commit the files themselves"}
+			return extent{}, &Fault{path.Join(at, it.Name), "is a submodule: submodules are not supported, commit the files themselves"}
 		}
 		// A directory that stands in itself ten times over, thirty levels deep, is few bytes and 10^30 files.
 		sum.entries = min(sum.entries+1+below.entries, 1<<40)

@@ -138,7 +138,7 @@ func TestFault_G11(t *testing.T) {
 		{[]Item{f("README"), f("readme")}, "readme: differs from README in case only; some file systems hold one of them"},
 		{[]Item{d("Apps"), d("apps")}, "apps: differs from Apps in case only; some file systems hold one of them"},
 		{[]Item{deep}, strings.Repeat("d/", 63) + "d: more than 64 directories deep"},
-		{[]Item{wide}, strings.Repeat("w", 64) + "...: a path of 1254 bytes; at most 1024"},
+		{[]Item{wide}, strings.Repeat("w", 64) + "...: a path of 1254 bytes below it; at most 1024"},
 		{[]Item{bomb}, "more than 250000 files in the repository"},
 		{[]Item{f(".gitignore"), d(".github"), f(".gitmodules"), f("..x"), f("x.."), f("ünï code.cue")}, ""},
 	} {

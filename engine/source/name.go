@@ -9,11 +9,19 @@ import (
 
 // checkNames goes over the names of one directory.
 func checkNames(items []Item, at string) error {
-	folded := make(map[string]Item, len(items))
+	plain, kinds := true, map[Kind]bool{}
 	for _, it := range items {
 		if why := nameFault(it.Name); why != "" {
 			return &Fault{path.Clean(at) + "/" + cut(it.Name), why}
 		}
+		kinds[it.Kind] = true
+		plain = plain && !strings.ContainsFunc(it.Name, func(r rune) bool { return r >= 0x80 || 'A' <= r && r <= 'Z' })
+	}
+	if plain && len(kinds) < 2 {
+		return nil // the names are in order and in lower case, so no two are alike: nearly all directories
+	}
+	folded := make(map[string]Item, len(items))
+	for _, it := range items {
 		key := strings.ToLower(it.Name)
 		if twin, ok := folded[key]; ok {
 			p, q := path.Join(at, twin.Name), path.Join(at, it.Name)

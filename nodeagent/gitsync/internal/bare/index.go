@@ -109,6 +109,15 @@ func openIndex(r io.ReaderAt, size int64) (*index, error) {
 
 // find returns the offset of an object in the pack, or -1.
 func (x *index) find(h Hash) (int64, error) {
+	n, err := x.search(h)
+	if n < 0 || err != nil {
+		return -1, err
+	}
+	return x.offset(n)
+}
+
+// search returns which object of the index h is, or -1.
+func (x *index) search(h Hash) (int, error) {
 	lo, hi := uint32(0), x.fan[h[0]]
 	if h[0] > 0 {
 		lo = x.fan[h[0]-1]
@@ -119,7 +128,7 @@ func (x *index) find(h Hash) (int64, error) {
 			return bytes.Compare(x.ids[at:at+20], h[:]) >= 0
 		}) + int(lo)
 		if n < int(hi) && Hash(x.ids[n*20:n*20+20]) == h {
-			return x.offset(n)
+			return n, nil
 		}
 		return -1, nil
 	}
@@ -142,7 +151,7 @@ func (x *index) find(h Hash) (int64, error) {
 	}
 	for i := 0; i < len(b); i += 20 {
 		if Hash(b[i:i+20]) == h {
-			return x.offset(int(lo) + i/20)
+			return int(lo) + i/20, nil
 		}
 	}
 	return -1, nil

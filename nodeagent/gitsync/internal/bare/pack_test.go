@@ -191,8 +191,8 @@ func TestFault_G3(t *testing.T) {
 		{"a tree that is none", func(f *forge) []byte { f.object(Tree, "100644 a"); return f.pack(0) }, "tree: a line is cut short"},
 		{"a commit that is none", func(f *forge) []byte { f.object(Commit, "tree x\n\n"); return f.pack(0) }, `commit: "tree" is no id`},
 		{"type 5", func(f *forge) []byte { f.object(5, "x"); return f.pack(0) }, "object type 5, which Git does not have"},
-		{"longer than it says", func(f *forge) []byte { f.raw(objectHeader(Blob, 3), []byte("xxxx")); return f.pack(0) }, "inflates to more than the 3 bytes"},
-		{"shorter than it says", func(f *forge) []byte { f.raw(objectHeader(Blob, 5), []byte("xxxx")); return f.pack(0) }, "inflates to less than the 5 bytes"},
+		{"longer than it says", func(f *forge) []byte { f.raw(objectHeader(Blob, 3), []byte("xxxx")); return f.pack(0) }, "inflates to more than the 3 bytes of its header"},
+		{"shorter than it says", func(f *forge) []byte { f.raw(objectHeader(Blob, 5), []byte("xxxx")); return f.pack(0) }, "inflates to less than the 5 bytes of its header"},
 	} {
 		var f forge
 		if got := receive(r, c.make(&f)); !strings.Contains(got, strings.TrimSuffix(c.want, "0af23b21e0cb9e1ddb1d1e9b5ef0d2ae42b33a5b names, is neither")) {

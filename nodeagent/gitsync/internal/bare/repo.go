@@ -141,7 +141,7 @@ func (r *Repo) Packs() int { return len(*r.packs.Load()) }
 // Has says whether an object is there. An index that cannot be read is a no.
 func (r *Repo) Has(h Hash) bool {
 	for _, p := range *r.packs.Load() {
-		if off, err := p.find(h); err == nil && off >= 0 {
+		if n, err := p.search(h); err == nil && n >= 0 {
 			return true
 		}
 	}

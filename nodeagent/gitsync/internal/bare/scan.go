@@ -1,7 +1,6 @@
 package bare
 
 import (
-	"bytes"
 	"compress/zlib"
 	"crypto"
 	"encoding/binary"
@@ -33,7 +32,8 @@ type scanner struct {
 	budget int64 // inflated bytes still allowed
 	links  linkSet
 	z      io.ReadCloser
-	body   bytes.Buffer // contents of the tree, commit or tag at hand
+	body   []byte // contents of the tree, commit or tag at hand
+	chunk  []byte // what was inflated last
 }
 
 // scan returns the entries in the order of their offsets, and the pack's checksum. Deltas have no id yet.
@@ -88,24 +88,13 @@ func (s *scanner) entry() (entry, error) {
 	if err := resetZlib(&s.z, &s.in); err != nil {
 		return e, short(err)
 	}
-	body := io.Reader(s.z)
 	var sum hash.Hash
-	keep := e.kind == Tree || e.kind == Commit || e.kind == Tag
 	if !e.delta {
 		sum = newHasher(e.kind, e.size)
-		body = io.TeeReader(body, sum)
 	}
-	s.body.Reset()
-	var to io.Writer = io.Discard
-	if keep {
-		to = &s.body
-	}
-	n, err := io.Copy(to, io.LimitReader(body, e.size+1))
-	switch {
-	case err != nil:
-		return e, short(err)
-	case n != e.size:
-		return e, fmt.Errorf("inflates to %s %d bytes as its header says", map[bool]string{true: "more than the", false: "less than the"}[n > e.size], e.size)
+	keep := e.kind == Tree || e.kind == Commit || e.kind == Tag
+	if err := s.inflate(&e, sum, keep); err != nil {
+		return e, err
 	}
 	s.in.settle()
 	e.crc = s.in.crc
@@ -114,11 +103,39 @@ func (s *scanner) entry() (entry, error) {
 	}
 	sum.Sum(e.id[:0])
 	if keep {
-		if err := s.links.add(e.id, e.kind, s.body.Bytes()); err != nil {
+		if err := s.links.add(e.id, e.kind, s.body); err != nil {
 			return e, fmt.Errorf("%s: %w", e.id, err)
 		}
 	}
 	return e, nil
+}
+
+// inflate reads one zlib stream to its end and sums it up.
+func (s *scanner) inflate(e *entry, sum hash.Hash, keep bool) error {
+	s.body = s.body[:0]
+	if s.chunk == nil {
+		s.chunk = make([]byte, 32<<10)
+	}
+	for left := e.size; ; {
+		n, err := s.z.Read(s.chunk)
+		if left -= int64(n); left < 0 {
+			return fmt.Errorf("inflates to more than the %d bytes of its header", e.size)
+		}
+		if sum != nil {
+			sum.Write(s.chunk[:n])
+		}
+		if keep {
+			s.body = append(s.body, s.chunk[:n]...)
+		}
+		switch {
+		case err == io.EOF && left > 0:
+			return fmt.Errorf("inflates to less than the %d bytes of its header", e.size)
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return short(err)
+		}
+	}
 }
 
 // readHeader reads what stands before an object's zlib stream.
