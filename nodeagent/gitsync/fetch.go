@@ -45,7 +45,9 @@ func (m *Mirror) Fetch(ctx context.Context) ([]RefChange, error) {
 	defer m.fetching.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, m.opt.Timeout, fmt.Errorf("not done after %s", m.opt.Timeout))
 	defer cancel()
+	m.incoming.RLock()
 	changes, err := m.fetch(ctx)
+	m.incoming.RUnlock()
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 			err = context.Cause(ctx) // what the end of the context broke is of no interest

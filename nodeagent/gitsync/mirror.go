@@ -50,6 +50,9 @@ type Mirror struct {
 	close      context.CancelFunc
 	background sync.WaitGroup
 	compacting atomic.Bool
+	collected  atomic.Int64 // bytes of the repository after the last collection
+	// incoming is held for reading while a pack comes in until refs name it, for writing while objects are dropped.
+	incoming sync.RWMutex
 
 	rebuilt string // why the repository was begun anew at Open, or ""
 }
@@ -70,6 +73,7 @@ func Open(ctx context.Context, opt Options) (*Mirror, error) {
 	m := &Mirror{opt: opt, repo: repo, wake: make(chan struct{}, 1), updates: make(chan Update, 1), rebuilt: why}
 	m.closing, m.close = context.WithCancel(context.WithoutCancel(ctx))
 	m.trees.limit = 8 << 20
+	m.collected.Store(repo.Size())
 	return m, nil
 }
 
@@ -221,6 +225,8 @@ func (m *Mirror) Receive(ctx context.Context, updates []source.RefUpdate, pack i
 	if err != nil {
 		return err
 	}
+	m.incoming.RLock()
+	defer m.incoming.RUnlock()
 	if pack != nil {
 		in, err := m.repo.Receive(ctx, pack, nil)
 		if err != nil {

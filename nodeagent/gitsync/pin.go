@@ -24,6 +24,8 @@ func (m *Mirror) Pin(ctx context.Context, environment string, commit source.ID) 
 	if err != nil {
 		return fmt.Errorf("pin: %w", err)
 	}
+	m.incoming.RLock()
+	defer m.incoming.RUnlock()
 	if _, err := m.repo.ReadKind(h, bare.Commit); err != nil {
 		return fmt.Errorf("pin: %w", err)
 	}

@@ -25,28 +25,7 @@ func (r *Repo) Compact(ctx context.Context) error {
 	if len(small) < 2 {
 		return nil
 	}
-	merged, err := r.merge(ctx, small)
-	if err != nil {
-		return fmt.Errorf("merge packs: %w", err)
-	}
-	r.publish.Lock()
-	packs := slices.DeleteFunc(slices.Clone(*r.packs.Load()), func(p *pack) bool {
-		return slices.Contains(small, p) || p.path == merged.path
-	})
-	packs = append(packs, merged)
-	r.packs.Store(&packs)
-	r.publish.Unlock()
-	for _, p := range small {
-		if p.path == merged.path {
-			continue
-		}
-		for _, end := range []string{".idx", ".pack"} {
-			if err := os.Remove(p.path + end); err != nil {
-				return fmt.Errorf("drop merged pack: %w", err)
-			}
-		}
-	}
-	return syncDir(filepath.Dir(merged.path))
+	return r.rewrite(ctx, small, nil)
 }
 
 // mergeable chooses what to merge: the smallest packs, as long as the next one is no bigger than twice all before
@@ -65,8 +44,8 @@ func mergeable(packs []*pack) []*pack {
 	return packs
 }
 
-// merge writes the objects of packs into a new pack and publishes it.
-func (r *Repo) merge(ctx context.Context, packs []*pack) (*pack, error) {
+// merge writes the live objects of packs into a new pack and puts it on disk beside them; none if nothing is live.
+func (r *Repo) merge(ctx context.Context, packs []*pack, live map[Hash]bool) (*pack, error) {
 	dir, err := os.MkdirTemp(filepath.Join(r.dir, "objects"), "incoming-")
 	if err != nil {
 		return nil, err
@@ -82,6 +61,12 @@ func (r *Repo) merge(ctx context.Context, packs []*pack) (*pack, error) {
 	}
 	slices.SortStableFunc(all, func(a, b place) int { return bytes.Compare(a.id[:], b.id[:]) })
 	all = slices.CompactFunc(all, func(a, b place) bool { return a.id == b.id })
+	if live != nil {
+		all = slices.DeleteFunc(all, func(at place) bool { return !live[at.id] })
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
 
 	file, err := os.OpenFile(filepath.Join(dir, "pack"), os.O_CREATE|os.O_RDWR, 0o400)
 	if err != nil {
@@ -122,7 +107,7 @@ func (r *Repo) merge(ctx context.Context, packs []*pack) (*pack, error) {
 			return nil, err
 		}
 	}
-	path := filepath.Join(r.dir, "objects", "pack", "pack-"+sum.String())
+	path := filepath.Join(r.packDir(), "pack-"+sum.String())
 	for _, end := range []string{"idx", "pack"} {
 		if err := os.Rename(filepath.Join(dir, end), path+"."+end); err != nil {
 			return nil, err

@@ -79,7 +79,7 @@ func (r *Repo) open(head string) error {
 // openPacks opens all packs. An index without its pack is what a crash between two renames leaves, since the pack
 // is renamed last: nothing refers to it, and it is removed. A pack without index is damage.
 func (r *Repo) openPacks() error {
-	dir := filepath.Join(r.dir, "objects", "pack")
+	dir := r.packDir()
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -134,6 +134,8 @@ func (r *Repo) Close() {
 
 // Dir is where the repository lies.
 func (r *Repo) Dir() string { return r.dir }
+
+func (r *Repo) packDir() string { return filepath.Join(r.dir, "objects", "pack") }
 
 // Packs is how many packs there are.
 func (r *Repo) Packs() int { return len(*r.packs.Load()) }
