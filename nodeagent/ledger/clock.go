@@ -13,30 +13,29 @@ type clock struct {
 
 	mu   sync.Mutex // guards all below
 	base int64      // ring time, ms
-	at   time.Time  // when base was known; with its monotonic reading, if now gives one
+	at   time.Time  // when base was known, by the monotonic clock
 }
 
 // read returns ring time by this node's clock, in ms.
 func (c *clock) read() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
-	return max(now.UnixMilli(), c.slowLocked(now))
+	return max(c.now().UnixMilli(), c.slowLocked())
 }
 
 // advance tells the clock of an applied entry's time.
 func (c *clock) advance(t int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := c.now(); t > c.slowLocked(now) {
-		c.base, c.at = t, now
+	if t > c.slowLocked() {
+		c.base, c.at = t, time.Now()
 	}
 }
 
 // slowLocked is base and half of the time since.
-func (c *clock) slowLocked(now time.Time) int64 {
+func (c *clock) slowLocked() int64 {
 	if c.at.IsZero() {
 		return 0
 	}
-	return c.base + max(0, now.Sub(c.at).Milliseconds()/2)
+	return c.base + time.Since(c.at).Milliseconds()/2
 }

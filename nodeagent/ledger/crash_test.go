@@ -181,7 +181,7 @@ func TestFault_L2_TornTail(t *testing.T) {
 	ends := batches(b)
 	last, before := ends[len(ends)-1], ends[len(ends)-2]
 	tries := map[string][]byte{"nothing": nil, "noise at the end": []byte("\x01\x00\x00\x00\x10\x00\x00\x00half an entry")}
-	for cut := before + 8; cut < last; cut += 24 {
+	for cut := before + 8; cut < last; cut += 40 {
 		tries[fmt.Sprintf("cut at %d of %d", cut-before, last-before)] = b[before:cut]
 	}
 	for name, torn := range tries {
@@ -225,7 +225,7 @@ func TestFault_L7_Log(t *testing.T) {
 	ends := batches(b)
 	lastButOne := ends[len(ends)-2]
 	flips := []int{0, 8, 9, segmentHead, segmentHead + 4}
-	for at := segmentHead + 8; at < lastButOne; at += 61 {
+	for at := segmentHead + 8; at < lastButOne; at += 131 {
 		flips = append(flips, at)
 	}
 	for _, at := range flips {

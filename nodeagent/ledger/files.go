@@ -21,19 +21,23 @@ type files struct {
 	log   *slog.Logger
 	size  int // bytes of a segment
 	fault func(error)
+	sync  func(*os.File) error // (*os.File).Sync; a test's disk fails here
 }
 
 var _ types.VFS = (*files)(nil)
+
+// room is the size of the file of a segment of size bytes: the batch that fills it goes beyond, and its index follows.
+func room(size int64) int64 { return size + min(size, MaxEntry+MaxEntry/2) }
 
 func (v *files) spare() string { return filepath.Join(v.dir, "spare") }
 
 // fillSpare makes the spare segment, if there is none and there is room.
 func (v *files) fillSpare() {
 	info, err := os.Lstat(v.spare())
-	if err == nil && info.Size() == int64(v.size) {
+	if err == nil && info.Size() == room(int64(v.size)) {
 		return
 	}
-	f, err := allocate(v.spare(), int64(v.size), os.O_TRUNC)
+	f, err := allocate(v.spare(), room(int64(v.size)), os.O_TRUNC)
 	if err != nil {
 		v.log.Warn("no space for a spare segment of the log", "bytes", v.size, "err", err)
 		return
@@ -45,14 +49,14 @@ func (v *files) fillSpare() {
 
 // hasRoom says whether another segment can be made.
 func (v *files) hasRoom() bool {
-	if info, err := os.Lstat(v.spare()); err == nil && info.Size() == int64(v.size) {
+	if info, err := os.Lstat(v.spare()); err == nil && info.Size() == room(int64(v.size)) {
 		return true
 	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(v.dir, &s); err != nil {
 		return false
 	}
-	return s.Bavail*uint64(s.Bsize) > uint64(v.size)+1<<20
+	return s.Bavail*uint64(s.Bsize) > uint64(room(int64(v.size)))+1<<20
 }
 
 // allocate makes a file of size zero bytes that has its blocks.
@@ -74,7 +78,7 @@ func allocate(path string, size int64, flags int) (*os.File, error) {
 // Create makes a segment.
 func (v *files) Create(dir, name string, size uint64) (types.WritableFile, error) {
 	path := filepath.Join(dir, name)
-	f, err := v.take(path, int64(size))
+	f, err := v.take(path, room(int64(size)))
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +87,7 @@ func (v *files) Create(dir, name string, size uint64) (types.WritableFile, error
 		return nil, errors.Join(err, f.Close())
 	}
 	v.fillSpare()
-	return &segmentFile{f, v.fault}, nil
+	return &segmentFile{f, v}, nil
 }
 
 // take makes the spare the file at path, or allocates one.
@@ -132,29 +136,29 @@ func (v *files) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &segmentFile{f, v.fault}, nil
+	return &segmentFile{f, v}, nil
 }
 
 // segmentFile tells of writes that failed.
 type segmentFile struct {
 	*os.File
-	fault func(error)
+	v *files
 }
 
 // WriteAt writes to the segment.
 func (f *segmentFile) WriteAt(b []byte, off int64) (int, error) {
 	n, err := f.File.WriteAt(b, off)
 	if err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		f.fault(err)
+		f.v.fault(err)
 	}
 	return n, err
 }
 
 // Sync makes the segment durable. A failure is final, whatever its reason: the kernel forgets what it could not write.
 func (f *segmentFile) Sync() error {
-	err := f.File.Sync()
+	err := f.v.sync(f.File)
 	if err != nil {
-		f.fault(err)
+		f.v.fault(err)
 	}
 	return err
 }
