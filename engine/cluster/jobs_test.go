@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/enginetest"
@@ -255,5 +256,59 @@ func TestFault_J8(t *testing.T) {
 func TestRunName(t *testing.T) {
 	if got := control.RunName("backup", 29627700*60_000+59_999); got != "backup-29627700" {
 		t.Error(got)
+	}
+}
+
+// TestFault_J7 shows 1,000 jobs that are due at the same second: they start over some Ticks, and another input in
+// between does not wait for them.
+func TestFault_J7(t *testing.T) {
+	r := enginetest.NewRing(t)
+	up := enginetest.Node(1)
+	up.Capacity.Pods = 2000
+	r.Must(cluster.Input{NodeUp: up})
+	var many []string
+	for i := range 1000 {
+		many = append(many, strings.Replace(cronJob("* * * * *", ""), "name: report", fmt.Sprintf("name: report%03d", i), 1))
+	}
+	r.Commit("dev", strings.Join(many, "\n---\n"))
+	r.Now += 60_000
+	started := 0
+	for range 8 {
+		r.Must(cluster.Input{Tick: &cluster.Tick{}})
+		now := r.State.Jobs().Len()
+		if now-started > 128 {
+			t.Errorf("%d jobs started with one Tick", now-started)
+		}
+		started = now
+	}
+	if started != 1000 {
+		t.Errorf("%d of 1000 jobs started", started)
+	}
+	if wake := r.State.Wake(); wake != r.Now+60_000 {
+		t.Errorf("the next Tick is wanted at %d", wake)
+	}
+}
+
+// TestFault_J3 shows a clock that steps back and forth: every run of a minute once, none of them missed for ever.
+func TestFault_J3(t *testing.T) {
+	r := enginetest.NewRing(t)
+	r.Up(1)
+	r.Commit("dev", cronJob("*/10 * * * *", "successfulJobsHistoryLimit: 100"))
+	clock := func(minutes int64) {
+		r.Now = enginetest.Epoch + minutes*60_000
+		if w := r.State.Wake(); w != 0 && w <= max(r.Now, r.State.Time()) {
+			r.Must(cluster.Input{Tick: &cluster.Tick{}})
+		}
+		for _, p := range r.Pods() {
+			if p.Active() {
+				end(r, "", corev1.PodSucceeded)
+			}
+		}
+	}
+	for _, minutes := range []int64{10, 20, 5, 10, 20, 25, 30, 1470, 40, 50, 1469, 1470, 1480} {
+		clock(minutes)
+	}
+	if got, want := jobsText(r), "00:10 Complete 0 active 1 ok 0 failed; 00:20 Complete 0 active 1 ok 0 failed; 00:30 Complete 0 active 1 ok 0 failed; 00:30 Complete 0 active 1 ok 0 failed; 00:40 Complete 0 active 1 ok 0 failed"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
