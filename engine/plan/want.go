@@ -30,11 +30,10 @@ type Wants struct {
 
 // made remembers what a Pod was made from.
 type made struct {
-	record      *control.Pod
-	environment *cluster.Environment
-	node        *cluster.Node
-	configs     []desired.Digest
-	services    string
+	record   *control.Pod
+	node     *cluster.Node
+	configs  []desired.Digest
+	services string
 }
 
 // NewWants makes an empty one.
@@ -56,8 +55,7 @@ func (w *Wants) Update(s *cluster.State, id place.NodeID, content desired.Conten
 			w.Faults[record.ID] = err
 			continue
 		}
-		environment, _ := s.Environments().Get(record.Environment)
-		m := &made{record: record, environment: environment, node: node}
+		m := &made{record: record, node: node}
 		p := &Pod{Pod: *record, Spec: &template.Spec, Annotations: template.Annotations}
 		if links := p.Spec.EnableServiceLinks; links == nil || *links {
 			p.ServiceEnv = w.serviceEnv(s, record.Namespace, content)
@@ -69,15 +67,17 @@ func (w *Wants) Update(s *cluster.State, id place.NodeID, content desired.Conten
 			w.Faults[record.ID] = err
 			continue
 		}
-		if old := wasMade[record.ID]; old != nil && old.record == m.record && old.environment == m.environment && old.node == m.node &&
+		if old := wasMade[record.ID]; old != nil && old.record == m.record && old.node == m.node &&
 			old.services == m.services && slices.Equal(old.configs, m.configs) {
 			w.Want[record.ID], w.made[record.ID] = was[record.ID], old
 			continue
 		}
-		p.Spec = &desired.Pod(template).Spec
-		if environment != nil {
-			p.Images = environment.Images
+		pod, err := s.PodObject(record, content)
+		if err != nil {
+			w.Faults[record.ID] = err
+			continue
 		}
+		p.Spec, p.Annotations, p.Images = &pod.Spec, pod.Annotations, record.Images
 		if node != nil {
 			p.NodeName, p.NodeIP, p.NodeCapacity = node.Name, node.Address, capacity(node.Capacity)
 		}
