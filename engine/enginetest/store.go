@@ -5,6 +5,8 @@ package enginetest
 import (
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -62,3 +64,6 @@ func (s Store) Manifest(environment, text string) (desired.Digest, error) {
 	}
 	return s.Put(built.Manifest), nil
 }
+
+// digests are all there are, sorted.
+func (s Store) digests() []desired.Digest { return slices.Sorted(maps.Keys(s)) }
