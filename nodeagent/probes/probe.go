@@ -107,6 +107,7 @@ func (p *probe) count(o outcome) {
 			r.Ready = p.container.target.Container.ReadinessProbe == nil
 		case Readiness:
 			r.Ready, r.Message = true, ""
+		case Liveness: // is what it was
 		}
 		return
 	}

@@ -38,7 +38,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	_ = b.rc.SetReadDeadline(time.Time{})
-	if err == io.EOF || b.of.err != nil {
+	if errors.Is(err, io.EOF) || b.of.err != nil {
 		return n, err
 	}
 	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {

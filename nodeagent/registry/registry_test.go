@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -14,11 +15,14 @@ import (
 	"testing"
 	"time"
 
+	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/content/proxy"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/containerd/v2/plugins/services/content/contentserver"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -29,6 +33,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // fixture is a registry over containerd's own content store and metadata, as the daemon has them.
@@ -114,8 +120,8 @@ func (f *fixture) took(prefix string) int {
 	return n
 }
 
-// do makes one request and returns "status body".
-func (f *fixture) do(method, path, body string, headers ...string) (string, *http.Response) {
+// do makes one request and returns "status body" and the headers.
+func (f *fixture) do(method, path, body string, headers ...string) (string, http.Header) {
 	f.t.Helper()
 	req, err := http.NewRequest(method, f.web.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -133,7 +139,7 @@ func (f *fixture) do(method, path, body string, headers ...string) (string, *htt
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, b)), resp
+	return strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, b)), resp.Header
 }
 
 // arrived waits until the one upload under way has n bytes.
@@ -312,7 +318,7 @@ func TestPushTwiceAndUnderAnotherName(t *testing.T) {
 
 func TestPushIndex(t *testing.T) {
 	f := open(t)
-	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range []string{"amd64", "arm64"} {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
 			Add: forArch(t, randomImage(t, 1000, 1), arch), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
@@ -385,9 +391,9 @@ func TestCollectionSparesPushUnderWay(t *testing.T) {
 	if !strings.HasPrefix(got, "202") {
 		t.Fatal(got)
 	}
-	where := resp.Header.Get("Location")
-	if got, resp = f.do("PATCH", where, "hello "); !strings.HasPrefix(got, "202") || resp.Header.Get("Range") != "0-5" {
-		t.Fatal(got, resp.Header)
+	where := resp.Get("Location")
+	if got, resp = f.do("PATCH", where, "hello "); !strings.HasPrefix(got, "202") || resp.Get("Range") != "0-5" {
+		t.Fatal(got, resp)
 	}
 	f.collect()
 	d := digest.FromString("hello world").String()
@@ -420,7 +426,7 @@ func TestCollectionSparesPushUnderWay(t *testing.T) {
 func TestResume(t *testing.T) {
 	f := open(t)
 	_, resp := f.do("POST", "/v2/x/blobs/uploads/", "")
-	where := resp.Header.Get("Location")
+	where := resp.Get("Location")
 
 	// A client that promises more than it sends, and is gone.
 	body, sent := io.Pipe()
@@ -447,7 +453,7 @@ func TestResume(t *testing.T) {
 		t.Fatal(got)
 	}
 	var have int
-	if _, err := fmt.Sscanf(resp.Header.Get("Range"), "0-%d", &have); err != nil {
+	if _, err := fmt.Sscanf(resp.Get("Range"), "0-%d", &have); err != nil {
 		t.Fatal(err)
 	}
 	have++
@@ -464,8 +470,8 @@ func TestResume(t *testing.T) {
 	if got, _ = f.do("PUT", where+"?digest="+d, ""); !strings.HasPrefix(got, "201") {
 		t.Fatal(got)
 	}
-	if got, resp = f.do("GET", "/v2/x/blobs/"+d, "", "Range", "bytes=99998-100001"); got != "206 aabb" || resp.Header.Get("Content-Range") != "bytes 99998-100001/200000" {
-		t.Error(got, resp.Header)
+	if got, resp = f.do("GET", "/v2/x/blobs/"+d, "", "Range", "bytes=99998-100001"); got != "206 aabb" || resp.Get("Content-Range") != "bytes 99998-100001/200000" {
+		t.Error(got, resp)
 	}
 	if got, _ = f.do("GET", "/v2/x/blobs/"+d, "", "Range", "bytes=300000-300001"); !strings.HasPrefix(got, "416") {
 		t.Error(got)
@@ -476,7 +482,7 @@ func TestSaysWhatIsWrong(t *testing.T) {
 	f := open(t, func(o *Options) { o.MaxBlob, o.MaxManifest = 1000, 4000 })
 	upload := func() string {
 		_, resp := f.do("POST", "/v2/x/blobs/uploads/", "")
-		return resp.Header.Get("Location")
+		return resp.Get("Location")
 	}
 	d := digest.FromString("hello").String()
 	if got, _ := f.do("POST", "/v2/x/blobs/uploads/?digest="+d, "hello"); !strings.HasPrefix(got, "201") {
@@ -570,7 +576,7 @@ func TestUploadsAreBounded(t *testing.T) {
 		if !strings.HasPrefix(got, "202") {
 			t.Fatal(got)
 		}
-		where = resp.Header.Get("Location")
+		where = resp.Get("Location")
 	}
 	if got, _ := f.do("POST", "/v2/x/blobs/uploads/", ""); !strings.HasPrefix(got, "429") {
 		t.Error(got)
@@ -601,7 +607,7 @@ func TestUploadsAreBounded(t *testing.T) {
 func TestStalledClient(t *testing.T) {
 	f := open(t, func(o *Options) { o.Stall = 200 * time.Millisecond })
 	_, resp := f.do("POST", "/v2/x/blobs/uploads/", "")
-	where := resp.Header.Get("Location")
+	where := resp.Get("Location")
 	body, sent := io.Pipe()
 	defer sent.Close()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, f.web.URL+where, body)
@@ -620,8 +626,8 @@ func TestStalledClient(t *testing.T) {
 	}
 	f.arrived(3)
 	got, resp := f.do("GET", where, "") // waits for its turn
-	if !strings.HasPrefix(got, "204") || resp.Header.Get("Range") != "0-2" {
-		t.Error(got, resp.Header)
+	if !strings.HasPrefix(got, "204") || resp.Get("Range") != "0-2" {
+		t.Error(got, resp)
 	}
 	sent.Close()
 	<-ended
@@ -711,6 +717,71 @@ func TestAdmit(t *testing.T) {
 		if c.want == 401 && w.Header().Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: no challenge", c.name)
 		}
+	}
+}
+
+// TestThroughTheDaemonsAPI does it all once more with the content store behind containerd's gRPC service, as the
+// agent has it: a writer there is a stream that lives as long as its context.
+func TestThroughTheDaemonsAPI(t *testing.T) {
+	f := open(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon := grpc.NewServer()
+	contentapi.RegisterContentServer(daemon, contentserver.New(f.db.ContentStore()))
+	go func() { _ = daemon.Serve(listener) }()
+	t.Cleanup(daemon.Stop)
+	conn, err := grpc.NewClient("passthrough:///"+listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	remoteStore := proxy.NewContentStore(conn)
+	f.start(func(o *Options) { o.Content, o.MaxBlob = remoteStore, 1<<20 })
+
+	img := randomImage(t, 300_000, 3)
+	for range 2 {
+		if err := remote.Write(f.ref("team/web:v1"), img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.collect()
+	back, err := remote.Image(f.ref("team/web:v1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(back); err != nil {
+		t.Error(err)
+	}
+	_, resp := f.do("POST", "/v2/x/blobs/uploads/", "")
+	where := resp.Get("Location")
+	for i, part := range []string{"hello ", "wide ", "world"} {
+		if got, _ := f.do("PATCH", where, part); !strings.HasPrefix(got, "202") {
+			t.Fatal(i, got)
+		}
+	}
+	if got, _ := f.do("PUT", where+"?digest="+digest.FromString("other").String(), ""); !strings.Contains(got, "DIGEST_INVALID") {
+		t.Error(got)
+	}
+	_, resp = f.do("POST", "/v2/x/blobs/uploads/", "")
+	where = resp.Get("Location")
+	d := digest.FromString("hello wide world").String()
+	f.do("PATCH", where, "hello wide ")
+	if got, _ := f.do("PUT", where+"?digest="+d, "world"); !strings.HasPrefix(got, "201") {
+		t.Error(got)
+	}
+	if got, _ := f.do("GET", "/v2/x/blobs/"+d, "", "Range", "bytes=6-9"); got != "206 wide" {
+		t.Error(got)
+	}
+	for range 3 { // the same blob again: it is there already, and that is no fault
+		if got, _ := f.do("POST", "/v2/x/blobs/uploads/?digest="+d, "hello wide world"); !strings.HasPrefix(got, "201") {
+			t.Error(got)
+		}
+	}
+	left, err := f.db.ContentStore().ListStatuses(f.ctx)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

@@ -118,7 +118,7 @@ func (b backend) PushBlob(ctx context.Context, repo string, desc ociregistry.Des
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	defer w.Cancel()
+	defer func() { _ = w.Cancel() }() // nothing is lost with it
 	if _, err := io.Copy(w, r); err != nil {
 		return ociregistry.Descriptor{}, err
 	}

@@ -92,6 +92,7 @@ func resourceField(pod *plan.Pod, ref *corev1.ResourceFieldSelector, files Files
 			quantity = *resource.NewQuantity(files.Capacity.Memory, resource.BinarySI)
 		case corev1.ResourceEphemeralStorage:
 			quantity = *resource.NewQuantity(files.Capacity.Ephemeral, resource.BinarySI)
+		default: // what the node has of other things is not known here: 0
 		}
 	}
 	divisor := ref.Divisor

@@ -72,6 +72,7 @@ func (v *Volumes) hostPath(source *corev1.HostPathVolumeSource) error {
 			return err
 		}
 		f.Close()
+	default: // must be there
 	}
 	info, err := os.Stat(source.Path)
 	if err != nil {

@@ -52,7 +52,7 @@ resolv.conf: nameserver 10.43.0.10 / search shop.svc.cluster.local svc.cluster.l
 				t.Fatal(err)
 			}
 			var lines []string
-			for _, l := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+			for l := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
 				if l != "" && !strings.Contains(l, "ip6-") && l != "# Written by Shoal." {
 					lines = append(lines, l)
 				}
@@ -88,9 +88,15 @@ func TestHostname(t *testing.T) {
 func TestResourceFields(t *testing.T) {
 	pod := makePod(t, "containers: [{name: web, resources: {limits: {cpu: 1500m, memory: 100M}, requests: {cpu: 250m}}}]")
 	for _, c := range []struct{ item, want string }{
-		{"limits.cpu", "2"}, {"limits.cpu 1m", "1500"}, {"requests.cpu 1m", "250"}, {"requests.cpu", "1"},
-		{"limits.memory", "100000000"}, {"limits.memory 1Mi", "96"}, {"requests.memory", "0"},
-		{"limits.ephemeral-storage", "0"}, {"limits.gpu", `error resource "limits.gpu" is not supported`},
+		{"limits.cpu", "2"},
+		{"limits.cpu 1m", "1500"},
+		{"requests.cpu 1m", "250"},
+		{"requests.cpu", "1"},
+		{"limits.memory", "100000000"},
+		{"limits.memory 1Mi", "96"},
+		{"requests.memory", "0"},
+		{"limits.ephemeral-storage", "0"},
+		{"limits.gpu", `error resource "limits.gpu" is not supported`},
 	} {
 		name, divisor, _ := strings.Cut(c.item, " ")
 		ref := "{containerName: web, resource: " + name

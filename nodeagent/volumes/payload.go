@@ -3,6 +3,7 @@ package volumes
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -67,9 +68,7 @@ func (s fileSet) configMap(pod *plan.Pod, name string, items []corev1.KeyToPath,
 	for k, v := range m.Data {
 		data[k] = []byte(v)
 	}
-	for k, v := range m.BinaryData {
-		data[k] = v
-	}
+	maps.Copy(data, m.BinaryData)
 	return s.keys("ConfigMap "+pod.Namespace+"/"+name, data, items, optional, mode)
 }
 
@@ -82,9 +81,7 @@ func (s fileSet) secret(pod *plan.Pod, name string, items []corev1.KeyToPath, op
 		return fmt.Errorf("there is no Secret %s/%s", pod.Namespace, name)
 	}
 	data := make(map[string][]byte, len(m.Data)+len(m.StringData))
-	for k, v := range m.Data {
-		data[k] = v
-	}
+	maps.Copy(data, m.Data)
 	for k, v := range m.StringData { // stringData wins over data where both have a key
 		data[k] = []byte(v)
 	}

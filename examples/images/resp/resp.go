@@ -48,7 +48,7 @@ func (c *Client) Do(ctx context.Context, args ...string) (any, error) {
 	defer cancel()
 	if k := c.pop(); k != nil {
 		answer, err := k.do(ctx, args)
-		if refused := (Error)(""); err == nil || errors.As(err, &refused) {
+		if refused := Error(""); err == nil || errors.As(err, &refused) {
 			c.push(k)
 			return answer, err
 		}
@@ -63,7 +63,7 @@ func (c *Client) Do(ctx context.Context, args ...string) (any, error) {
 	}
 	k := &conn{Conn: raw, r: bufio.NewReader(raw)}
 	answer, err := k.do(ctx, args)
-	if refused := (Error)(""); err != nil && !errors.As(err, &refused) {
+	if refused := Error(""); err != nil && !errors.As(err, &refused) {
 		k.Close()
 		return nil, err
 	}
