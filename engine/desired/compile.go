@@ -104,7 +104,8 @@ func compile(env render.Environment, o render.Object) (item Item, canonical []by
 		if path != "" {
 			at += ": " + path
 		}
-		return render.Problem{File: o.File, Line: o.Line, Path: at, Text: text}
+		file, line := o.Place(path)
+		return render.Problem{File: file, Line: line, Path: at, Text: text}
 	}
 	var seen paths
 	tell := func(path, text string) {
