@@ -79,7 +79,7 @@ func TestFault_R2(t *testing.T) {
 	r := newRenderer(t, "renderer", Limits{CPU: time.Minute, Wall: time.Minute, Memory: 300 << 20})
 	const object = "objects: o: {apiVersion: \"v1\", kind: \"ConfigMap\", metadata: name: \"o\", data: x: "
 	got := mustRender(t, r, webApp+"-- apps/written/r2.cue --\npackage written\n"+references()+object+"_a9}\n"+
-		"-- apps/evaluated/r2.cue --\npackage evaluated\n\nimport (\n\t\"list\"\n\t\"strings\"\n)\n\n"+object+"[for i in list.Range(0, 2000, 1) {strings.Repeat(\"x\", 1_000_000+i)}]}\n")
+		"-- apps/evaluated/r2.cue --\npackage evaluated\n\nimport (\n\t\"list\"\n\t\"strings\"\n)\n\n"+object+"[for i in list.Range(0, 2000, 1) {strings.Repeat(\"x\", 900_000+i)}]}\n")
 	want := `evaluated: !apps/evaluated/r2.cue: its evaluation took more than 300 MiB of memory
 web: Deployment@apps/web/web.cue:7 Service@apps/web/web.cue:7
 written: !apps/written/r2.cue:12: objects.o: has more than 1048576 bytes of JSON
