@@ -2,10 +2,11 @@ package render
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -62,10 +63,25 @@ func (r *reads) add(o *reads) {
 	}
 }
 
+// covered says whether a directory that was read whole stands for k.
+func (r *reads) covered(k Read) bool {
+	if k.Kind == ReadPackage && r.seen[Read{k.Path, ReadWhole}] {
+		return true
+	}
+	for dir := k.Path; dir != "." && dir != "/"; {
+		if dir = path.Dir(dir); r.seen[Read{dir, ReadWhole}] {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *reads) deps() Deps {
 	d := Deps{Reads: []Read{}, Facts: []string{}}
 	for k := range r.seen {
-		d.Reads = append(d.Reads, k)
+		if !r.covered(k) {
+			d.Reads = append(d.Reads, k)
+		}
 	}
 	for k := range r.facts {
 		d.Facts = append(d.Facts, k)
@@ -80,69 +96,105 @@ func (r *reads) deps() Deps {
 	return d
 }
 
-// Keys makes cache keys for the apps of one tree and environment. It looks each path up once, so a thousand
-// apps that share their values cost little more than a thousand lookups. For one goroutine.
+// Keys makes cache keys for the apps of one tree and environment. It reads each directory once, so a thousand apps
+// that share their values cost the directory of apps and a hash each. For one goroutine.
 type Keys struct {
 	tree source.Tree
 	env  Environment
 	ids  map[Read]source.ID
-	errs map[Read]error
+	dirs map[string]map[string]source.ID // entries of a directory; nil for one that is not there
+	buf  []byte
 }
 
 // NewKeys begins the keys of one tree and environment.
 func NewKeys(tree source.Tree, env Environment) *Keys {
-	return &Keys{tree: tree, env: env, ids: map[Read]source.ID{}, errs: map[Read]error{}}
+	return &Keys{tree: tree, env: env, ids: map[Read]source.ID{}, dirs: map[string]map[string]source.ID{}}
 }
 
 // Key is the key of app in this tree and environment, given what an earlier evaluation of it read: equal keys
 // mean equal results. It covers the version of the schema too. An error means that the tree could not be read.
 func (k *Keys) Key(app string, deps Deps) (string, error) {
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00", schema.Version, app)
+	k.buf = k.buf[:0]
+	k.add(schema.Version)
+	k.add(app)
 	for _, r := range deps.Reads {
-		id, err := k.id(r)
-		if err != nil {
-			return "", err
+		id, ok := k.ids[r]
+		if !ok {
+			var err error
+			if id, err = k.lookup(r); err != nil {
+				return "", err
+			}
+			k.ids[r] = id
 		}
-		fmt.Fprintf(h, "%s\x00%d\x00%s\x00", r.Path, r.Kind, id)
+		k.add(r.Path)
+		k.add(string(id))
+		k.buf = append(k.buf, byte(r.Kind))
 	}
 	for _, f := range deps.Facts {
-		fmt.Fprintf(h, "%s\x00%s\x00", f, k.env.fact(f))
+		k.add(f)
+		k.add(k.env.fact(f))
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	sum := sha256.Sum256(k.buf)
+	return string(sum[:]), nil
 }
 
-func (k *Keys) id(r Read) (source.ID, error) {
-	if id, ok := k.ids[r]; ok {
-		return id, k.errs[r]
-	}
-	id, err := k.lookup(r)
-	k.ids[r], k.errs[r] = id, err
-	return id, err
+// add puts a text into the key, with its length, so that no two lists of texts look alike.
+func (k *Keys) add(s string) {
+	k.buf = binary.AppendUvarint(k.buf, uint64(len(s)))
+	k.buf = append(k.buf, s...)
 }
 
 func (k *Keys) lookup(r Read) (source.ID, error) {
-	if r.Kind == ReadWhole {
-		e, err := k.tree.Lookup(r.Path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return "", nil
-		}
+	if r.Kind == ReadPackage {
+		return k.packageID(r.Path)
+	}
+	if r.Path == "." {
+		e, err := k.tree.Lookup(".")
 		return e.ID, err
 	}
-	entries, err := k.tree.ReadDir(r.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+	parent := path.Dir(r.Path)
+	names, ok := k.dirs[parent]
+	if !ok {
+		entries, err := k.readDir(parent)
+		if err != nil {
+			return "", err
+		}
+		if entries != nil {
+			names = map[string]source.ID{}
+		}
+		for _, e := range entries {
+			names[e.Name] = e.ID
+		}
+		k.dirs[parent] = names
 	}
+	return names[path.Base(r.Path)], nil
+}
+
+// packageID stands for the CUE files of a directory.
+func (k *Keys) packageID(dir string) (source.ID, error) {
+	entries, err := k.readDir(dir)
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
 	for _, e := range entries {
 		if isCUE(e) {
-			fmt.Fprintf(h, "%s\x00%s\x00", e.Name, e.ID)
+			fmt.Fprintf(h, "%q %s\n", e.Name, e.ID)
 		}
 	}
-	return source.ID(hex.EncodeToString(h.Sum(nil))), nil
+	return source.ID(h.Sum(nil)), nil
+}
+
+// readDir lists a directory; what is absent, or a file, has no entries.
+func (k *Keys) readDir(dir string) ([]source.Entry, error) {
+	e, err := k.tree.Lookup(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !e.Mode.IsDir() {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k.tree.ReadDir(dir)
 }
 
 // fact returns the environment's value for a tag. Not every environment has one: pr is a preview's.

@@ -118,16 +118,12 @@ func (b *Batch) Load(name string) *Loaded {
 		return l
 	}
 	p, err := b.loader.app(dir)
+	r.add(p.allReads())
 	if err != nil {
-		r.pkg(dir)
-		r.pkg("apps")
-		r.pkg(".")
-		r.fact("class")
 		l.problems = append(l.problems, cueProblems(err, dir)...)
 		return l
 	}
 	l.pkg = p
-	r.add(p.allReads())
 	return l
 }
 

@@ -83,14 +83,14 @@ func newLoader(tree source.Tree, env Environment, module string) *loader {
 func (l *loader) app(dir string) (*pkg, error) {
 	p, err := l.load(dir, "", true)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	_ = p.inst.Complete() // its errors are in inst.Err, and come again when it is built
 	return p, nil
 }
 
 // load reads the package called name (or whichever there is) of dir and of the directories above it, as CUE's
-// rules for packages have it.
+// rules for packages have it. With an error comes a package that says what was read.
 func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 	p := &pkg{reads: newReads()}
 	p.reads.whole("cue.mod/module.cue")
@@ -102,7 +102,7 @@ func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 		p.reads.pkg(at)
 		entries, err := l.list(at)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		added := 0
 		for _, e := range entries {
@@ -151,16 +151,16 @@ func (l *loader) load(dir, name string, root bool) (*pkg, error) {
 		}
 		if at == dir && added == 0 && len(problems) == 0 {
 			if name != "" {
-				return nil, fmt.Errorf("no CUE files of package %s in %s", name, dir)
+				return p, fmt.Errorf("no CUE files of package %s in %s", name, dir)
 			}
-			return nil, fmt.Errorf("no CUE files in %s", dir)
+			return p, fmt.Errorf("no CUE files in %s", dir)
 		}
 		if at == "." || called == "" {
 			break
 		}
 	}
 	if len(problems) > 0 {
-		return nil, problems
+		return p, problems
 	}
 	for _, f := range p.files {
 		_ = p.inst.AddSyntax(f)
@@ -217,8 +217,8 @@ func (l *loader) imported(importer *pkg, pos token.Pos, importPath string) *buil
 	defer func() { l.loading = l.loading[:len(l.loading)-1] }()
 
 	p, err := l.load(dir, name, false)
+	importer.imports = append(importer.imports, p)
 	if err != nil {
-		importer.reads.pkg(dir)
 		if ps, ok := errors.AsType[Problems](err); ok {
 			inst := l.ctx.NewInstance("", nil)
 			inst.Err = &located{Problems: ps}
@@ -229,7 +229,6 @@ func (l *loader) imported(importer *pkg, pos token.Pos, importPath string) *buil
 	p.inst.ImportPath = importPath
 	l.packages[importPath] = p
 	_ = p.inst.Complete()
-	importer.imports = append(importer.imports, p)
 	return p.inst
 }
 

@@ -99,6 +99,10 @@ func (c *valueProblems) add(err error) {
 	}
 	for _, g := range groups {
 		if strings.HasPrefix(message(g.errs[0]), "field not allowed") {
+			if c.misnamed(g.path) {
+				c.put(g.path[:2], "is no name: expected lower-case letters, digits and -, at most 63, a letter or digit first and last", g.errs)
+				continue
+			}
 			g.path = c.firstUnknown(g.path)
 		}
 		c.put(g.path, c.explain(g.path, g.errs), g.errs)
@@ -246,6 +250,16 @@ func (c *valueProblems) unknown(path []string) string {
 		text += "; did you mean " + near + "?"
 	}
 	return text
+}
+
+// misnamed says whether a field that is not allowed is known in itself: then the key of its entry is at fault, which
+// no pattern takes.
+func (c *valueProblems) misnamed(path []string) bool {
+	if c.defs == nil || len(path) < 3 {
+		return false
+	}
+	def, _, ok := c.defs(path[0])
+	return ok && def.LookupPath(cue.MakePath(cue.Str(path[2]).Optional())).Exists()
 }
 
 // firstUnknown shortens the path of a field that is not allowed to the outermost one: CUE names the leaves.

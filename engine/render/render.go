@@ -1,4 +1,3 @@
-// Package render evaluates the apps of one environment. It is the only package that knows CUE.
 package render
 
 import (
