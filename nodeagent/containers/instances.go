@@ -64,11 +64,48 @@ func (p *pod) readInstance(name string) *instance {
 		return nil
 	}
 	in := &instance{pod: p, dir: filepath.Join(p.dir, record.Instances, name), container: container, attempt: attempt}
-	if record.Read(filepath.Join(in.dir, record.InstanceFile), &in.meta) != nil {
+	p.seenMu.Lock()
+	known, removals := p.seen[name], p.removals
+	p.seenMu.Unlock()
+	in.meta = known.meta
+	if known.state.Finished != 0 {
+		in.state = known.state
+		return in
+	}
+	if in.meta.ID == "" && record.Read(filepath.Join(in.dir, record.InstanceFile), &in.meta) != nil {
 		in.meta = record.Instance{}
 	}
-	_ = record.Read(filepath.Join(in.dir, record.StateFile), &in.state) // none yet: it was not started
+	if record.Read(filepath.Join(in.dir, record.StateFile), &in.state) != nil {
+		in.state = record.State{} // none yet: it was not started
+	}
+	if in.meta.ID == "" || in.meta == known.meta && in.state.Finished == 0 {
+		return in
+	}
+	p.seenMu.Lock()
+	defer p.seenMu.Unlock()
+	if p.removals != removals {
+		return in // perhaps of this one, after it was read
+	}
+	if p.seen == nil {
+		p.seen = map[string]facts{}
+	}
+	p.seen[name] = facts{in.meta, in.state}
 	return in
+}
+
+// facts are what was read of an instance and cannot change while it is there: what it was made from, and how it
+// ended. Whether it runs is read each time.
+type facts struct {
+	meta  record.Instance
+	state record.State
+}
+
+// forgetInstance drops what is known of an instance that was removed, as it may be made again under its name.
+func (p *pod) forgetInstance(name string) {
+	p.seenMu.Lock()
+	delete(p.seen, name)
+	p.removals++
+	p.seenMu.Unlock()
 }
 
 // newest gives the newest instance of a container, nil if there is none.
@@ -97,6 +134,7 @@ func (r *Runtime) removeInstance(ctx context.Context, p *pod, in *instance) erro
 	ctx, cancel := context.WithTimeout(ctx, runcPatience)
 	defer cancel()
 	id := instanceID(p, in.container, in.attempt)
+	defer p.forgetInstance(record.InstanceDir(in.container, in.attempt))
 	err := p.tasks(ctx, r, func(ctx context.Context, t taskapi.TTRPCTaskService) error {
 		_, err := t.Delete(ctx, &taskapi.DeleteRequest{ID: id})
 		if err == nil || errdefs.IsNotFound(errgrpc.ToNative(err)) {

@@ -57,7 +57,7 @@ func (r *Runtime) look(id control.PodID) (*plan.Seen, error) {
 	}
 	var meta record.Pod
 	if record.Read(filepath.Join(p.dir, record.PodFile), &meta) != nil {
-		return &plan.Seen{}, nil
+		return &plan.Seen{}, nil // its making was cut short
 	}
 	seen := &plan.Seen{
 		Epoch:      meta.Epoch,

@@ -172,6 +172,7 @@ func TestStopSignalOfTheImage(t *testing.T) {
 	if err := record.Write(filepath.Join(in.dir, record.InstanceFile), in.meta); err != nil {
 		t.Fatal(err)
 	}
+	n.pod(p.ID).forgetInstance("main.0")
 	if err := n.Stop(ctx(t), p.ID, "main", 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
