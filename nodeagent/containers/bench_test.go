@@ -1,8 +1,11 @@
 package containers
 
 import (
+	"os"
 	"testing"
 	"time"
+
+	"github.com/shoal-dev/shoal/nodeagent/containers/containerstest"
 )
 
 // BenchmarkStart is a new pod of one container, image here: from nothing to the started process.
@@ -94,4 +97,26 @@ func (ts times) report(b *testing.B, unit string) {
 	sorted := append(times(nil), ts...)
 	sortTimes(sorted)
 	b.ReportMetric(float64(sorted[len(sorted)/2].Microseconds())/1000, unit)
+}
+
+// BenchmarkFloor is what the bare containerd client takes for one container, without a pod around it.
+func BenchmarkFloor(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root")
+	}
+	f := containerstest.OpenFloor(b)
+	var start times
+	for b.Loop() {
+		took, remove, err := f.Start(ctx(b))
+		if err != nil {
+			b.Fatal(err)
+		}
+		start.add(took)
+		b.StopTimer()
+		if err := remove(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	start.report(b, "start-ms")
 }

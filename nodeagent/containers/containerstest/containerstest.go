@@ -204,7 +204,12 @@ var built sync.Map // package -> func() (string, error)
 // build compiles a program of this module, once in a test binary.
 func build(t testing.TB, pkg string) string {
 	t.Helper()
-	at := root(t)
+	return buildIn(t, root(t), pkg)
+}
+
+// buildIn compiles a program of the module in directory at.
+func buildIn(t testing.TB, at, pkg string) string {
+	t.Helper()
 	f, _ := built.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
 		dir, err := os.MkdirTemp("", "shoal-built-")
 		if err != nil {
