@@ -191,7 +191,7 @@ func service(protocol wire.Protocol, nodePort uint16, pods ...pod) wire.Port {
 	return p
 }
 
-func TestServicesAreReachedFromEverywhere(t *testing.T) {
+func TestFault_W7_ServicesAreReachedFromEverywhere(t *testing.T) {
 	n := newNode(t)
 	a, b := n.pod(2), n.pod(3)
 	lan := nettest.Netns(t) // a machine beside the node
