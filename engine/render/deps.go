@@ -176,13 +176,14 @@ func (k *Keys) packageID(dir string) (source.ID, error) {
 	if err != nil {
 		return "", err
 	}
-	h := sha256.New()
+	var b []byte
 	for _, e := range entries {
 		if isCUE(e) {
-			fmt.Fprintf(h, "%q %s\n", e.Name, e.ID)
+			b = fmt.Appendf(b, "%q %s\n", e.Name, e.ID)
 		}
 	}
-	return source.ID(h.Sum(nil)), nil
+	sum := sha256.Sum256(b)
+	return source.ID(sum[:]), nil
 }
 
 // readDir lists a directory; what is absent, or a file, has no entries.

@@ -78,6 +78,7 @@ func (e *encoder) value(v cue.Value, depth int) error {
 			return err
 		}
 		return e.number(string(b))
+	default: // not concrete
 	}
 	if err := v.Err(); err != nil {
 		return err

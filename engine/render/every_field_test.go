@@ -4,7 +4,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
 	"testing/fstest"
 
 	"cuelang.org/go/cue"
@@ -79,7 +78,6 @@ func fieldsOf(t *testing.T, kind string) []string {
 		t.Fatal(err)
 	}
 	ctx := cuecontext.New()
-	v := ctx.CompileString("_")
 	for _, n := range names {
 		b, err := schema.FS.ReadFile(n.Name())
 		if err != nil {
@@ -93,7 +91,7 @@ func fieldsOf(t *testing.T, kind string) []string {
 		text = strings.Replace(text, `import "strings"`, "", 1)
 		src.WriteString(text)
 	}
-	v = ctx.CompileString("import \"strings\"\n" + src.String())
+	v := ctx.CompileString("import \"strings\"\n" + src.String())
 	if v.Err() != nil {
 		t.Fatal(v.Err())
 	}

@@ -238,7 +238,7 @@ type located struct{ Problems }
 func (e *located) Position() token.Pos         { return token.NoPos }
 func (e *located) InputPositions() []token.Pos { return nil }
 func (e *located) Path() []string              { return nil }
-func (e *located) Msg() (string, []any)        { return "%s", []any{e.Problems.Error()} }
+func (e *located) Msg() (string, []any)        { return "%s", []any{e.Error()} }
 
 func (l *loader) list(dir string) ([]source.Entry, error) {
 	if e, ok := l.listed[dir]; ok {
@@ -347,7 +347,11 @@ func loadSchema(ctx *build.Context) (*build.Instance, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := inst.AddFile(schemaPrefix+name, src); err != nil {
+		f, err := parser.ParseFile(schemaPrefix+name, src, parser.ParseComments)
+		if err != nil {
+			return nil, err
+		}
+		if err := inst.AddSyntax(f); err != nil {
 			return nil, err
 		}
 	}

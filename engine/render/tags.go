@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,7 +99,7 @@ func (l *loader) inject(f *ast.File, r *reads) error {
 			case options != "" && strings.TrimSpace(options) != "type=string" && strings.TrimSpace(options) != "type=int":
 				errs = cueerrors.Append(errs, cueerrors.Newf(a.Pos(), "@tag(%s) cannot be used: expected @tag(name) or @tag(name,type=int)", body))
 				continue
-			case !isTag(name):
+			case !slices.Contains(tagNames, name):
 				errs = cueerrors.Append(errs, cueerrors.Newf(a.Pos(), "there is no tag %q; must be one of %s", name, strings.Join(tagNames, ", ")))
 				continue
 			}
@@ -123,13 +124,4 @@ func (l *loader) inject(f *ast.File, r *reads) error {
 		return errs
 	}
 	return nil
-}
-
-func isTag(name string) bool {
-	for _, t := range tagNames {
-		if t == name {
-			return true
-		}
-	}
-	return false
 }

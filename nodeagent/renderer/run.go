@@ -177,6 +177,7 @@ func (u *run) batch(ctx context.Context, names []string, results map[string]App)
 			results[app.Name] = app
 			now = nil
 			next++
+		default: // answered above
 		}
 		return false, nil
 	}
@@ -202,8 +203,9 @@ func (u *run) environments(ctx context.Context) ([]render.Environment, render.Pr
 			return false, answer(p, u.request.Tree, f)
 		case frameDone:
 			return true, f.decode(&a)
+		default:
+			return false, fmt.Errorf("frame %q is not known", f.Type)
 		}
-		return false, fmt.Errorf("frame %q is not known", f.Type)
 	})
 	if err == nil {
 		return a.Environments, a.Problems, nil
