@@ -117,3 +117,17 @@ func fieldsOf(t *testing.T, kind string) []string {
 	visit(v.LookupPath(cue.MakePath(cue.Def(kind))), "")
 	return out
 }
+
+// TestAllow: the rules that an environment may lift are those that admission knows.
+func TestAllow(t *testing.T) {
+	for _, rule := range desired.Rules() {
+		tree, err := source.FromFS(fstest.MapFS{"shoal.cue": {Data: []byte("package shoal\nenvironments: dev: {ref: \"main\", allow: [\"" + rule + "\"]}\n"), Mode: 0o644}}, source.FSOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		envs, problems := render.Environments(tree)
+		if len(problems) > 0 || len(envs) != 1 || len(envs[0].Allow) != 1 || envs[0].Allow[0] != rule {
+			t.Errorf("%s: %v %v", rule, envs, problems)
+		}
+	}
+}

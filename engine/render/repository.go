@@ -104,6 +104,7 @@ func decodeEnvironments(v cue.Value, c *valueProblems) ([]Environment, Problems)
 			Ref, Class, Namespace string
 			Namespaces            map[string]string
 			Atomic                bool
+			Allow                 []string
 		}
 		name := it.Selector().Unquoted()
 		if err := it.Value().Decode(&d); err != nil {
@@ -113,7 +114,7 @@ func decodeEnvironments(v cue.Value, c *valueProblems) ([]Environment, Problems)
 		if !strings.HasPrefix(d.Ref, "refs/") {
 			d.Ref = "refs/heads/" + d.Ref
 		}
-		out = append(out, Environment{Name: name, Ref: d.Ref, Class: d.Class, Namespace: d.Namespace, Namespaces: d.Namespaces, Atomic: d.Atomic})
+		out = append(out, Environment{Name: name, Ref: d.Ref, Class: d.Class, Namespace: d.Namespace, Namespaces: d.Namespaces, Atomic: d.Atomic, Allow: d.Allow})
 	}
 	if len(c.out) > 0 {
 		return nil, bounded(c.out, "")

@@ -14,12 +14,12 @@ import "shoal.dev/schema"
 
 schema.#Repository
 
-environments: production: {ref: "env/production", class: "prod", namespace: "shop", namespaces: {logs: "logs-shop"}, atomic: true}
+environments: production: {ref: "env/production", class: "prod", namespace: "shop", namespaces: {logs: "logs-shop"}, atomic: true, allow: ["pod-security/host-path"]}
 environments: dev: ref: "refs/heads/main"
-`, `dev ref=refs/heads/main class=dev namespace=dev namespaces=map[] atomic=false
-production ref=refs/heads/env/production class=prod namespace=shop namespaces=map[logs:logs-shop] atomic=true
+`, `dev ref=refs/heads/main class=dev namespace=dev namespaces=map[] atomic=false allow=[]
+production ref=refs/heads/env/production class=prod namespace=shop namespaces=map[logs:logs-shop] atomic=true allow=[pod-security/host-path]
 `},
-		"without import": {"package shoal\n\nenvironments: dev: ref: \"main\"\n", "dev ref=refs/heads/main class=dev namespace=dev namespaces=map[] atomic=false\n"},
+		"without import": {"package shoal\n\nenvironments: dev: ref: \"main\"\n", "dev ref=refs/heads/main class=dev namespace=dev namespaces=map[] atomic=false allow=[]\n"},
 		"errors": {`package shoal
 
 import "shoal.dev/schema"
@@ -47,7 +47,7 @@ shoal.cue:11: previews: previews are not supported yet
 			envs, problems := Environments(repo(t, "-- shoal.cue --\n"+c.src))
 			var b strings.Builder
 			for _, e := range envs {
-				fmt.Fprintf(&b, "%s ref=%s class=%s namespace=%s namespaces=%v atomic=%v\n", e.Name, e.Ref, e.Class, e.Namespace, e.Namespaces, e.Atomic)
+				fmt.Fprintf(&b, "%s ref=%s class=%s namespace=%s namespaces=%v atomic=%v allow=%v\n", e.Name, e.Ref, e.Class, e.Namespace, e.Namespaces, e.Atomic, e.Allow)
 			}
 			for _, p := range problems {
 				fmt.Fprintln(&b, p)

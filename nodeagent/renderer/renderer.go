@@ -2,11 +2,11 @@ package renderer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -184,28 +184,16 @@ func (r *Renderer) Environments(ctx context.Context, tree source.Tree) ([]render
 	return run.environments(ctx)
 }
 
-// cacheMode is what a result depends on beside Deps: Compile sees the whole environment.
+// cacheMode is what a result depends on beside Deps: Compile sees the whole environment, but has no use for where it
+// comes from and answers.
 func cacheMode(q Request) string {
 	if q.Raw {
 		return "raw\x00"
 	}
 	e := q.Environment
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\x00%s\x00", e.Name, e.Namespace)
-	for _, from := range slices.Sorted(maps(e.Namespaces)) {
-		fmt.Fprintf(&b, "%s=%s\x00", from, e.Namespaces[from])
-	}
-	return b.String()
-}
-
-func maps(m map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
+	e.Ref, e.PR, e.URL = "", "", ""
+	b, _ := json.Marshal(e) // texts, lists and maps of texts: it cannot fail
+	return string(b) + "\x00"
 }
 
 // child returns a child that is ready. The mutex is held.
