@@ -6,10 +6,8 @@ import (
 	"strings"
 
 	"github.com/shoal-dev/shoal/engine/render"
+	"github.com/shoal-dev/shoal/engine/source"
 )
-
-// AllowDelete is the trailer of a commit that lets it delete much: the number of objects, or "all".
-const AllowDelete = "Shoal-Allow-Delete"
 
 // Guard refuses a set that would take away more than half of the objects of prev, or any Namespace, unless allow, the
 // commit's Shoal-Allow-Delete trailer ("" if it has none), says so. prev may be nil. What could not be read is no
@@ -30,7 +28,7 @@ func Guard(prev, next *Set, allow string) render.Problems {
 	}
 	var why string
 	switch n, err := strconv.Atoi(strings.TrimSpace(allow)); {
-	case strings.TrimSpace(allow) == "all":
+	case strings.EqualFold(strings.TrimSpace(allow), "all"):
 		return nil
 	case err == nil && n >= len(gone):
 		return nil
@@ -50,7 +48,7 @@ func Guard(prev, next *Set, allow string) render.Problems {
 	}
 	return render.Problems{{File: "apps", Text: fmt.Sprintf(
 		"this commit would delete %d of the %d objects of environment %s (%s); if it is meant, add the trailer \"%s: %d\" to its message%s",
-		len(gone), len(prev.Entries), prev.Environment, strings.Join(names, ", "), AllowDelete, len(gone), why)}}
+		len(gone), len(prev.Entries), prev.Environment, strings.Join(names, ", "), source.TrailerAllowDelete, len(gone), why)}}
 }
 
 // Removed returns the entries of prev whose keys next does not have. Both are sorted, so one pass does.
