@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shoal-dev/shoal/engine/source"
 )
@@ -82,8 +83,13 @@ func (s *Server) receivePack(q *request) {
 	}
 	err = s.take(q, c, body)
 	ctx := q.r.Context()
+	// What is left of the body is read in any case: a client that is still sending would not read the answer, and
+	// the server notices that a client went away only once its request was read to the end. From then on nothing is
+	// expected of the client, however long Pushed takes.
+	if _, e := io.Copy(io.Discard, body); e == nil {
+		_ = q.control.SetReadDeadline(time.Time{})
+	}
 	if err != nil {
-		_, _ = io.Copy(io.Discard, body) // a client that is still sending would not read the answer
 		s.opt.Log.InfoContext(ctx, "push refused", "from", q.r.RemoteAddr, "refs", len(c.updates), "err", err)
 	}
 	pkt := &pktWriter{w: q.out}

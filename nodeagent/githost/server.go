@@ -222,6 +222,7 @@ type pacedReader struct {
 	end     time.Time
 	window  time.Time
 	got     int64 // bytes since window
+	err     error // the first one: a client that was given up is not waited for again
 }
 
 func newPacedReader(r io.Reader, control *http.ResponseController, l Limits) *pacedReader {
@@ -229,7 +230,11 @@ func newPacedReader(r io.Reader, control *http.ResponseController, l Limits) *pa
 	return &pacedReader{r: r, control: control, limits: l, end: now.Add(l.Whole), window: now}
 }
 
-func (p *pacedReader) Read(b []byte) (int, error) {
+func (p *pacedReader) Read(b []byte) (n int, err error) {
+	if p.err != nil {
+		return 0, p.err
+	}
+	defer func() { p.err = err }()
 	now := time.Now()
 	if since := now.Sub(p.window); since > p.limits.Idle {
 		if p.got < p.limits.MinRate*int64(since/time.Second) {
@@ -242,7 +247,7 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 		deadline = p.end
 	}
 	_ = p.control.SetReadDeadline(deadline) // a connection without deadlines is a test's
-	n, err := p.r.Read(b)
+	n, err = p.r.Read(b)
 	p.got += int64(n)
 	return n, err
 }

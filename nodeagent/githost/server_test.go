@@ -506,6 +506,58 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
+// TestLongRollout lets Pushed take longer than a client may be idle, then lets the client go away in the middle.
+func TestLongRollout(t *testing.T) {
+	const idle = 150 * time.Millisecond
+	ended := make(chan error, 1)
+	wait := 5 * idle
+	h := serve(t, githost.Options{Limits: githost.Limits{Idle: idle}, Pushed: func(ctx context.Context, _ []source.RefUpdate, progress io.Writer) {
+		io.WriteString(progress, "rolling out\n")
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		io.WriteString(progress, "rolled out\n")
+		ended <- ctx.Err()
+	}})
+	w := newWork(t)
+	w.commit("a", map[string]string{"x": "1"})
+	if out := w.git("push", h.url, "main"); !strings.Contains(out, "remote: rolled out") {
+		t.Errorf("the end of the rollout is not shown:\n%s", out)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the context ended while the client waited: %v", err)
+	}
+	wait = time.Minute
+	b := w.commit("b", nil)
+	a, err := h.Head("main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := w.git("cat-file", "commit", b) + "\n"
+	body := pushBody(t, a, source.ID(b), map[string][][]byte{"commit": {[]byte(raw)}})
+	ctx, leave := context.WithCancel(t.Context())
+	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, h.url+"/git-receive-pack", bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/x-git-receive-pack-request")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	answer.Body.Close()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the context did not end with the client")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Pushed was not told that the client went away")
+	}
+	if now, err := h.Head("main"); string(now) != b || err != nil {
+		t.Errorf("main is at %s, %v, want %s: the push stands", now, err, b)
+	}
+}
+
 // FuzzPush sends noise to the front door of a push.
 func FuzzPush(f *testing.F) {
 	h := serve(f, githost.Options{})
