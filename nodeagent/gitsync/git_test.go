@@ -1,6 +1,7 @@
 package gitsync
 
 import (
+	"io/fs"
 	"net/http/cgi"
 	"net/http/httptest"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 // upstream is a repository that the real git keeps, with a working directory to commit in.
@@ -105,4 +107,13 @@ func changes(list []RefChange, err error, names ...string) string {
 		s = strings.ReplaceAll(s, names[i], names[i+1])
 	}
 	return s
+}
+
+// mapFS is files by path.
+func mapFS(files map[string]string) fs.FS {
+	m := fstest.MapFS{}
+	for name, text := range files {
+		m[name] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
+	}
+	return m
 }
