@@ -48,8 +48,9 @@ func (w *waiters[O]) drop(seq uint64) {
 
 // Append gives in its place in the order and returns what Step said of it, after it was applied here; it is durable
 // then. in.From is set by the ledger. While there is no leader it waits, until ctx is done. An input is applied at
-// most once; after an error of ctx it may still be applied later. Other errors mean that it never will be:
-// ErrTooLarge, ErrFull while the disk is full, a *FailedError once the log cannot be written any more, ErrClosed.
+// most once; ErrTooLarge, and ErrFull while the disk is full, mean that it was not and will not be. After an error of
+// ctx, a *FailedError (the log cannot be written any more) or ErrClosed it may still be applied, at the latest when the
+// ledger is opened again.
 func (l *Ledger[S, O]) Append(ctx context.Context, in cluster.Input) (O, error) {
 	var none O
 	body, err := encodeInput(in)
@@ -94,6 +95,9 @@ func (l *Ledger[S, O]) try(ctx context.Context, body []byte) (o O, again bool, e
 	case <-ctx.Done():
 		l.waiters.drop(seq)
 		return o, false, context.Cause(ctx)
+	case <-l.over: // raft may not answer any more
+		l.waiters.drop(seq)
+		return o, false, l.usable()
 	case err = <-failed:
 	}
 	if errors.Is(err, raft.ErrNotLeader) {
@@ -148,6 +152,8 @@ func (l *Ledger[S, O]) barrier(ctx context.Context) error {
 		}
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-l.over:
+		return l.usable()
 	}
 	return l.drained(ctx)
 }

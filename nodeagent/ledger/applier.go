@@ -272,6 +272,9 @@ func (l *Ledger[S, O]) stepOneLocked(raw []byte) (header, O) {
 		return h, o
 	}
 	l.applied, l.time = index, at
+	if index == l.check.Entry {
+		l.compareLocked()
+	}
 	if why := m.Rejected(o); why != "" {
 		l.rejected = append(l.rejected, Rejected{Index: index, From: h.from, Why: why})
 		if n := len(l.rejected); n > keepRejected {

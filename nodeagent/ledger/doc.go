@@ -32,6 +32,7 @@
 //	snapshots/       the newest two snapshots: the state after entry n, raw entries behind it, the blobs it needs
 //	reserve          room for the next snapshot, given up while one is written
 //	skip             numbers of entries that are skipped, one a line (Skip)
+//	checkpoint       the hash of the state when it was last known, to compare after a replay
 //	stepping         the entry being stepped: not zero at the start if the last run died of it
 //	quarantine/      what was damaged, as it was found
 //

@@ -31,6 +31,8 @@ type Ledger[S State, O any] struct {
 	state    S
 	applied  uint64 // number of the last entry stepped; Genesis is 1
 	time     int64  // its ring time, ms
+	check    checkpoint
+	diverged bool
 	stalled  string // why the next entry cannot be stepped; "" if it can
 	rejected []Rejected
 
@@ -46,6 +48,9 @@ type Ledger[S State, O any] struct {
 	sinceBytes   atomic.Int64
 	snapshotting atomic.Bool
 
+	checkMu sync.Mutex    // held by who writes the checkpoint
+	over    chan struct{} // closed once nothing more will be appended
+	overOne sync.Once
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	closed  atomic.Bool
@@ -68,11 +73,15 @@ func Open[S State, O any](ctx context.Context, o Options[S, O]) (*Ledger[S, O], 
 		slots: make(chan struct{}, inFlight),
 		state: o.Machine.New(),
 		subs:  map[chan struct{}]bool{},
+		over:  make(chan struct{}),
 	}
 	l.waiters.bySeq = map[uint64]chan O{}
 	l.changes, _ = l.Subscribe()
 	var err error
 	if l.skip, err = readSkip(o.Dir); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	if l.check, err = readCheckpoint(o.Dir, o.Log); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	if err := l.start(ctx); err != nil {
@@ -235,6 +244,7 @@ func (l *Ledger[S, O]) watch(ctx context.Context, notify <-chan bool) {
 		case <-notify:
 		case <-failed:
 			failed = nil
+			l.end()
 			l.opt.Log.Error("ledger stopped: its log cannot be written", "err", l.disk.usable())
 			l.raft.Shutdown()
 		}
@@ -310,6 +320,14 @@ func (l *Ledger[S, O]) Rejected() []Rejected {
 	return slices.Clone(l.rejected)
 }
 
+// Diverged says whether this node's state was another one after a restart than before: a bug, or damage that no
+// checksum saw.
+func (l *Ledger[S, O]) Diverged() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.diverged
+}
+
 // Changes gets a value after the state moved or the leader changed; several moves may give one. It is one channel
 // for one reader; Subscribe gives more.
 func (l *Ledger[S, O]) Changes() <-chan struct{} { return l.changes }
@@ -363,8 +381,11 @@ func (l *Ledger[S, O]) Snapshot() error {
 	if err := l.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return fmt.Errorf("snapshot: %w", err)
 	}
-	return nil
+	return l.writeCheckpoint()
 }
+
+// end lets go of every Append that waits.
+func (l *Ledger[S, O]) end() { l.overOne.Do(func() { close(l.over) }) }
 
 // Close stops the ledger. Appends under way return ErrClosed or are lost to their callers; what was acknowledged
 // is on disk.
@@ -373,6 +394,7 @@ func (l *Ledger[S, O]) Close() error {
 		return nil
 	}
 	var err error
+	l.end()
 	if l.stop != nil {
 		l.stop()
 	}
@@ -382,6 +404,9 @@ func (l *Ledger[S, O]) Close() error {
 	}
 	l.changed()
 	l.running.Wait()
+	if l.raft != nil {
+		err = errors.Join(err, l.writeCheckpoint())
+	}
 	if l.mark != nil {
 		err = errors.Join(err, l.mark.close())
 	}

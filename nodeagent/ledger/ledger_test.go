@@ -181,3 +181,58 @@ func countSteps(n *int) func(*toy, cluster.Entry, desired.Content) string {
 		return stepToy(s, e, c)
 	}
 }
+
+func TestReplayToAnotherStateIsReported(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, toyOptions(dir), 5)
+	l := openToy(t, toyOptions(dir))
+	if l.Diverged() {
+		t.Error("the same state is reported to differ")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var log logs
+	o := toyOptions(dir)
+	o.Log = log.logger()
+	o.Machine.Step = func(s *toy, e cluster.Entry, c desired.Content) string {
+		why := stepToy(s, e, c)
+		s.Chain[0]++ // a bug
+		return why
+	}
+	if l := openToy(t, o); !l.Diverged() || !strings.Contains(log.String(), "differs from what it was") {
+		t.Errorf("diverged %t, log %s", l.Diverged(), log.String())
+	}
+}
+
+func TestCloseLetsGoOfAppends(t *testing.T) {
+	o := toyOptions(t.TempDir())
+	block := make(chan struct{})
+	o.Machine.Step = func(s *toy, e cluster.Entry, c desired.Content) string {
+		if e.Input.Ref != nil {
+			<-block
+		}
+		return stepToy(s, e, c)
+	}
+	l := openToy(t, o)
+	errs := make(chan error)
+	for range 50 {
+		go func() {
+			_, err := l.Append(context.Background(), ref("a", "", "1"))
+			errs <- err
+		}()
+	}
+	time.Sleep(50 * time.Millisecond)
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		close(block)
+	}()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if err := <-errs; err != nil && !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+	}
+}
