@@ -96,6 +96,7 @@ func openDisk(o diskOptions) (*disk, error) {
 	if d.meta, err = openMeta(logDir); err != nil {
 		return nil, err
 	}
+	d.meta.fault = d.fail
 	d.files = &files{dir: logDir, log: o.log, size: o.segment, fault: d.fail, sync: (*os.File).Sync}
 	if err := d.open(); err != nil {
 		return nil, errors.Join(err, d.Close())

@@ -160,6 +160,34 @@ func TestFault_L5(t *testing.T) {
 	mustAppend(t, l, ref("b", "", "1"))
 }
 
+// TestFault_L5_Meta lets the list of segments fail, which raft answers with a panic where it saves its term.
+func TestFault_L5_Meta(t *testing.T) {
+	l := openToy(t, toyOptions(t.TempDir()))
+	mustAppend(t, l, ref("a", "", "1"))
+	l.disk.meta.mu.Lock()
+	good := l.disk.meta.f
+	bad, err := os.Open(good.Name()) // for reading only
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.disk.meta.f = bad
+	l.disk.meta.mu.Unlock()
+	defer good.Close()
+	ended := make(chan struct{})
+	go func() { // as raft's own goroutines would
+		defer close(ended)
+		err := l.disk.SetUint64([]byte("CurrentTerm"), 9)
+		t.Errorf("returned to raft: %v", err)
+	}()
+	<-ended
+	if _, err := l.Append(t.Context(), ref("a", "1", "2")); !errors.As(err, new(*FailedError)) {
+		t.Errorf("append: %v", err)
+	}
+	if l.ref("a") != "1" {
+		t.Errorf("a=%s", l.ref("a"))
+	}
+}
+
 // TestFault_L5_Read damages an entry under a running ledger, and lets raft read it.
 func TestFault_L5_Read(t *testing.T) {
 	dir := t.TempDir()

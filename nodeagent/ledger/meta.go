@@ -31,6 +31,8 @@ const (
 //	crc32c   4 bytes, of turn, length and payload
 //	payload  JSON of metaRecord
 type meta struct {
+	fault func(error) // told of a write that failed; nil while the file is made
+
 	mu   sync.Mutex // guards all below
 	f    *os.File
 	turn uint64
@@ -153,18 +155,26 @@ func (m *meta) writeLocked(rec metaRecord) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", m.f.Name(), err)
 	}
-	pair := int64((m.turn + 1) % 2 * 2)
-	for slot := pair; slot < pair+2; slot++ {
-		if _, err := m.f.WriteAt(b, slot*metaSlot); err != nil {
-			return fmt.Errorf("write %s: %w", m.f.Name(), err)
+	if err := m.writePair(b, int64((m.turn+1)%2*2)); err != nil {
+		err = fmt.Errorf("write %s: %w", m.f.Name(), err)
+		if m.fault != nil {
+			m.fault(err)
 		}
-	}
-	if err := m.f.Sync(); err != nil {
-		return fmt.Errorf("write %s: %w", m.f.Name(), err)
+		return err
 	}
 	m.turn++
 	m.rec = rec
 	return nil
+}
+
+// writePair writes b to a slot and the next one.
+func (m *meta) writePair(b []byte, slot int64) error {
+	for i := range int64(2) {
+		if _, err := m.f.WriteAt(b, (slot+i)*metaSlot); err != nil {
+			return err
+		}
+	}
+	return m.f.Sync()
 }
 
 // Load returns the list of segments.
