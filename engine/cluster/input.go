@@ -1,4 +1,3 @@
-// Package cluster is the ring's state and the one function that changes it: Step(State, Entry).
 package cluster
 
 import (

@@ -191,7 +191,14 @@ func (t *Table[K, V]) encode(write func(version uint64, record []byte) error) er
 
 func (t *Table[K, V]) decode(s *State, version uint64, record []byte) error {
 	var v V
+	if len(record) == 0 || record[0] != '{' || version == 0 {
+		return fmt.Errorf("decode %s: a row is no record with its version", t.kind.name)
+	}
 	if err := json.Unmarshal(record, &v); err != nil {
+		return fmt.Errorf("decode %s: %w", t.kind.name, err)
+	}
+	record, err := json.Marshal(v) // what is hashed is what was understood
+	if err != nil {
 		return fmt.Errorf("decode %s: %w", t.kind.name, err)
 	}
 	k := t.kind.key(v)

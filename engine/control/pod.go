@@ -1,5 +1,3 @@
-// Package control holds the rules of each kind, a file a kind: from what is desired and what there is, to
-// which pods there should be.
 package control
 
 import (
