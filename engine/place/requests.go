@@ -28,7 +28,10 @@ func RequestsOf(spec *corev1.PodSpec) Resources {
 func requests(l corev1.ResourceList) Resources {
 	var r Resources
 	if q, ok := l[corev1.ResourceCPU]; ok {
-		r.MilliCPU = bounded(q.MilliValue())
+		r.MilliCPU = most
+		if q.Value() < most/1000 { // MilliValue of more would overflow
+			r.MilliCPU = bounded(q.MilliValue())
+		}
 	}
 	if q, ok := l[corev1.ResourceMemory]; ok {
 		r.Memory = bounded(q.Value())
@@ -47,5 +50,7 @@ func larger(a, b Resources) Resources {
 	}
 }
 
-// bounded keeps sums of requests far from overflow: 2^50 is a pebibyte, or 10^12 cores.
-func bounded(n int64) int64 { return min(max(n, 0), 1<<50) }
+// most keeps sums of requests far from overflow: 2^50 is a pebibyte, or 10^12 cores.
+const most = 1 << 50
+
+func bounded(n int64) int64 { return min(max(n, 0), most) }
