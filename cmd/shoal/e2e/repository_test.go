@@ -149,3 +149,14 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// pushInBackground commits and pushes without waiting for the roll-out that the push would show.
+func (r *Repository) pushInBackground(message string) {
+	r.n.t.Helper()
+	r.git("add", "-A")
+	r.git("commit", "-q", "--allow-empty", "-m", message)
+	cmd := r.n.command(context.Background(), "timeout", "2", "git", "-C", r.Dir, "push", "-q", "origin", "HEAD:main")
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+	_ = cmd.Run() // it is cut off while it watches: the push stands all the same
+	r.git("fetch", "-q", "origin")
+}

@@ -1,0 +1,120 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const cronYAML = `apiVersion: batch/v1
+kind: CronJob
+metadata: {name: %s}
+spec:
+  schedule: "* * * * *"
+  concurrencyPolicy: %s
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - {name: run, image: shoal.local/probe:v1, args: [%s]}
+`
+
+// A CronJob fires once per schedule, also over restarts of the agent; Forbid lets no second run begin, Replace ends
+// the first.
+func TestFeature_K7_CronJobsFireOnce(t *testing.T) {
+	n := NewNode(t).Start()
+	n.Image("probe:v1")
+	n.Repository(map[string]string{
+		"apps/cron/short.yaml":   fmt.Sprintf(cronYAML, "short", "Allow", `exit, "0"`),
+		"apps/cron/forbid.yaml":  fmt.Sprintf(cronYAML, "forbid", "Forbid", "sleep, 150s"),
+		"apps/cron/replace.yaml": fmt.Sprintf(cronYAML, "replace", "Replace", "sleep, 150s"),
+	}).Push("cron")
+	start := time.Now()
+	runs := map[string]map[string]bool{} // of each CronJob, by pod
+	minute := start.Truncate(time.Minute)
+	killed := false
+	for time.Since(minute) < 2*time.Minute+25*time.Second {
+		if !killed && time.Since(minute) > 61*time.Second {
+			n.Kill() // a moment after the first firing
+			n.Start()
+			killed = true
+		}
+		if s, err := n.Client().Status(t.Context()); err == nil {
+			for _, p := range s.Pods {
+				cron, _, _ := strings.Cut(p.Name, "-")
+				if runs[cron] == nil {
+					runs[cron] = map[string]bool{}
+				}
+				runs[cron][p.Name] = true
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	for cron, want := range map[string]int{"short": 2, "forbid": 1, "replace": 2} {
+		if got := len(runs[cron]); got != want {
+			t.Errorf("%s ran %d times in two minutes, want %d: %v", cron, got, want, runs[cron])
+		}
+	}
+	active := 0
+	for _, p := range n.Status().Pods {
+		if strings.HasPrefix(p.Name, "replace-") && p.Status == "Running" {
+			active++
+		}
+	}
+	if active != 1 {
+		t.Errorf("%d runs of replace are under way, want 1", active)
+	}
+}
+
+// A Job that fails is tried again with back-off and stops at its limit.
+func TestFeature_K6_JobStopsAtItsLimit(t *testing.T) {
+	n := NewNode(t).Start()
+	n.Image("probe:v1")
+	n.Repository(map[string]string{"apps/job/job.yaml": `apiVersion: batch/v1
+kind: Job
+metadata: {name: fails}
+spec:
+  backoffLimit: 1
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+      - {name: run, image: shoal.local/probe:v1, args: [exit, "5"]}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: works}
+spec:
+  completions: 3
+  parallelism: 2
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+      - {name: run, image: shoal.local/probe:v1, args: [exit, "0"]}
+`}).Push("jobs")
+	count := func(prefix, status string) int {
+		got := 0
+		for _, p := range n.Status().Pods {
+			if strings.HasPrefix(p.Name, prefix) && p.Status == status {
+				got++
+			}
+		}
+		return got
+	}
+	n.Eventually(60*time.Second, func() error {
+		if failed, done := count("fails-", "Error"), count("works-", "Completed"); failed != 2 || done != 3 {
+			return fmt.Errorf("%d failed, %d completed", failed, done)
+		}
+		return nil
+	})
+	time.Sleep(2 * time.Second)
+	if failed := count("fails-", "Error"); failed != 2 {
+		t.Errorf("%d tries, want 2: the first and one more", failed)
+	}
+}
