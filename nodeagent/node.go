@@ -27,7 +27,7 @@ type Node struct {
 	Source   func() api.Source
 	Version  string
 	LogDir   string
-	Warnings []string // of the host, found at start
+	Warnings func() []string // of the host
 }
 
 // Status is how it is going.
@@ -36,7 +36,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	n.Agent.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
 	out := api.Status{
 		Version: n.Version, Engine: cluster.EngineVersion, NodeID: string(n.Agent.opt.Node), Index: s.Index(),
-		StateHash: fmt.Sprintf("%x", s.Hash()), Source: n.Source(), Warnings: n.Warnings,
+		StateHash: fmt.Sprintf("%x", s.Hash()), Source: n.Source(), Warnings: n.Warnings(),
 	}
 	if ring, ok := s.Ring(); ok {
 		out.Ring, out.Engine = ring.Ring, ring.Engine
@@ -56,6 +56,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	out.Services = n.services(s)
+	out.CronJobs = cronJobs(s)
 	return out, nil
 }
 
@@ -338,4 +339,27 @@ func (n *Node) Blob(_ context.Context, digest string) ([]byte, error) {
 
 func problemOf(err error) render.Problem {
 	return render.Problem{File: "(not judged yet)", Text: err.Error()}
+}
+
+func cronJobs(s *cluster.State) []api.CronJob {
+	var out []api.CronJob
+	for c := range s.CronJobs().Values() {
+		item := api.CronJob{Namespace: c.Key.Namespace, Name: c.Key.Name, Schedule: c.Schedule}
+		if c.Last != 0 {
+			item.Last = time.UnixMilli(c.Last)
+		}
+		if c.Next != 0 {
+			item.Next = time.UnixMilli(c.Next)
+		}
+		for j := range s.Jobs().Values() {
+			if j.Owner.UID == c.UID && j.Finished == 0 {
+				item.Active++
+			}
+		}
+		out = append(out, item)
+	}
+	slices.SortFunc(out, func(a, b api.CronJob) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out
 }

@@ -27,6 +27,11 @@ type agentOptions struct {
 	gitPort, registryPort   int
 	repository, branch      string
 	gitToken                string
+	repositoryToken         string
+	repositoryKey           string
+	knownHosts              []string
+	webhookSecret           string
+	gossip                  string
 	poll                    time.Duration
 	resync                  time.Duration
 	runc, shim, containerd  string
@@ -88,6 +93,11 @@ func (o *agentOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.repository, "repository", "", "Git repository to follow (https, ssh, file); default: the built-in Git server")
 	f.StringVar(&o.branch, "branch", "main", "default branch: environments are declared there")
 	f.StringVar(&o.gitToken, "git-token", os.Getenv("SHOAL_GIT_TOKEN"), "token that pushes and pulls must carry; $SHOAL_GIT_TOKEN")
+	f.StringVar(&o.repositoryToken, "repository-token", os.Getenv("SHOAL_REPOSITORY_TOKEN"), "token for --repository over https; $SHOAL_REPOSITORY_TOKEN")
+	f.StringVar(&o.repositoryKey, "repository-key", "", "file with the private key for --repository over ssh")
+	f.StringSliceVar(&o.knownHosts, "repository-known-hosts", nil, "files with the host keys for --repository over ssh; required there")
+	f.StringVar(&o.webhookSecret, "webhook-secret", os.Getenv("SHOAL_WEBHOOK_SECRET"), "secret of a forge's webhooks to /webhook on the Git server's port; $SHOAL_WEBHOOK_SECRET")
+	f.StringVar(&o.gossip, "gossip", "127.0.0.1:7946", "address and port of the gossip among nodes")
 	f.DurationVar(&o.poll, "poll", 30*time.Second, "between looks at --repository")
 	f.DurationVar(&o.resync, "resync", 30*time.Second, "between looks at everything although nothing was reported")
 	f.StringVar(&o.runc, "runc", "", "runc to use; default: the one inside this binary")

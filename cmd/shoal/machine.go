@@ -37,6 +37,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/probes"
 	"github.com/shoal-dev/shoal/nodeagent/registry"
 	"github.com/shoal-dev/shoal/nodeagent/renderer"
+	"github.com/shoal-dev/shoal/nodeagent/ring"
 	"github.com/shoal-dev/shoal/nodeagent/store"
 	"github.com/shoal-dev/shoal/nodeagent/volumes"
 )
@@ -54,6 +55,7 @@ type machine struct {
 	dns        *dns.Server
 	volumes    *volumes.Volumes
 	probes     *probes.Prober
+	ring       *ring.Ring
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
 	agent      *nodeagent.Agent
@@ -63,10 +65,10 @@ type machine struct {
 	socket     net.Listener
 	listeners  map[string]net.Listener
 	address    netip.Addr
-	warnings   []string
 	ringFacts  cluster.Ring
-	sourceMu   sync.Mutex // guards sourceNow
+	sourceMu   sync.Mutex // guards what follows
 	sourceNow  api.Source
+	warnings   []string // of this host
 	closers    []func() error
 }
 
@@ -172,7 +174,7 @@ func (m *machine) openLedger(ctx context.Context) (err error) {
 }
 
 // ring is what the ledger fixed about the network.
-func (m *machine) ring() (ring cluster.Ring, node place.Node, err error) {
+func (m *machine) facts() (ring cluster.Ring, node place.Node, err error) {
 	err = errors.New("the ledger has no such node")
 	m.ledger.View(func(s *cluster.State) {
 		r, ok1 := s.Ring()
@@ -185,7 +187,7 @@ func (m *machine) ring() (ring cluster.Ring, node place.Node, err error) {
 }
 
 func (m *machine) openNetwork(ctx context.Context) error {
-	ring, node, err := m.ring()
+	ring, node, err := m.facts()
 	if err != nil {
 		return err
 	}
@@ -210,7 +212,10 @@ func (m *machine) openNetwork(ctx context.Context) error {
 		return err
 	}
 	m.onClose(func() error { m.firewall.Close(); return nil })
-	return m.openDNS(ctx, ring, server)
+	if err := m.openDNS(ctx, ring, server); err != nil {
+		return err
+	}
+	return m.openRing(ring)
 }
 
 func (m *machine) openContainers(ctx context.Context) (err error) {
@@ -253,8 +258,14 @@ func (m *machine) openPods(context.Context) (err error) {
 }
 
 func (m *machine) openSource(ctx context.Context) (err error) {
+	auth := gitsync.Auth{Token: m.opt.repositoryToken, KnownHosts: m.opt.knownHosts}
+	if m.opt.repositoryKey != "" {
+		if auth.Key, err = os.ReadFile(m.opt.repositoryKey); err != nil {
+			return fmt.Errorf("--repository-key: %w", err)
+		}
+	}
 	m.mirror, err = gitsync.Open(ctx, gitsync.Options{
-		Dir: m.dir.Path("git"), URL: m.opt.repository, Branch: m.opt.branch, Interval: m.opt.poll, Log: m.log,
+		Dir: m.dir.Path("git"), URL: m.opt.repository, Branch: m.opt.branch, Auth: auth, Interval: m.opt.poll, Log: m.log,
 	})
 	if err != nil {
 		return err
@@ -290,21 +301,26 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.agent.Run(ctx) })
 	g.Go(func() error { return m.probes.Run(ctx) })
 	node := &nodeagent.Node{
-		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.warnings,
+		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings,
 	}
 	g.Go(func() error { return api.NewServer(node, m.log).Serve(ctx, m.socket) })
 	g.Go(func() error { return m.looks.run(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
 	if l := m.listeners["git"]; l != nil {
 		server, err := githost.New(githost.Options{
-			Repo: m.mirror, Token: m.opt.gitToken,
+			Repo: m.mirror, Token: m.opt.gitToken, Log: m.log,
+			Accept: func(context.Context, githost.Push) error { m.renderer.Warm(); return nil },
 			Pushed: func(ctx context.Context, _ []source.RefUpdate, progress io.Writer) { m.pushed(ctx, progress) },
 		})
 		if err != nil {
 			return err
 		}
-		g.Go(func() error { return serve(ctx, l, server) })
+		mux := http.NewServeMux()
+		mux.Handle("/", server)
+		mux.Handle("/webhook", githost.Webhook(m.opt.webhookSecret, m.mirror.Wake))
+		g.Go(func() error { return serve(ctx, l, mux) })
 	}
+	g.Go(func() error { return m.collect(ctx) })
 	if l := m.listeners["registry"]; l != nil {
 		server, err := registry.New(ctx, registry.Options{
 			Content: m.containers.Content(), Images: m.containers.Images(), Leases: m.containers.Client().LeasesService(),
@@ -315,6 +331,7 @@ func (m *machine) run(ctx context.Context) error {
 		}
 		g.Go(func() error { defer server.Close(); return serve(ctx, l, server) })
 	}
+	g.Go(func() error { m.lookForBlockers(ctx); return nil })
 	m.log.InfoContext(ctx, "ready", "node", m.opt.name(), "id", m.dir.Node.ID, "git", m.gitURL(), "registry", m.registryAddress())
 	return g.Wait()
 }

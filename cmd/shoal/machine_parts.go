@@ -1,17 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/wire"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/containers"
 	"github.com/shoal-dev/shoal/nodeagent/dns"
 	"github.com/shoal-dev/shoal/nodeagent/probes"
+	"github.com/shoal-dev/shoal/nodeagent/ring"
 	"github.com/shoal-dev/shoal/nodeagent/volumes"
 )
 
@@ -111,6 +116,71 @@ func (m *machine) pushed(ctx context.Context, progress io.Writer) {
 			}
 		case v.Changed:
 			m.agent.Watch(ctx, v, begun, progress)
+		}
+	}
+}
+
+// openRing joins the gossip; a ring of one talks to nobody.
+func (m *machine) openRing(facts cluster.Ring) (err error) {
+	bind, err := netip.ParseAddrPort(m.opt.gossip)
+	if err != nil {
+		return usageError{fmt.Errorf("--gossip %s: expected an address and port, such as 127.0.0.1:7946", m.opt.gossip)}
+	}
+	m.ring, err = ring.Open(ring.Options{Dir: m.dir.Path("ring"), Node: m.dir.Node.ID, Ring: facts.Ring, Bind: bind, Log: m.log})
+	if err != nil {
+		return err
+	}
+	m.onClose(m.ring.Close)
+	return nil
+}
+
+func (m *machine) hostWarnings() []string {
+	m.sourceMu.Lock()
+	defer m.sourceMu.Unlock()
+	return slices.Clone(m.warnings)
+}
+
+// lookForBlockers finds other firewalls that drop what pods send, says what to do, and does it where that was asked
+// for. Firewalls come and go: it looks every few minutes.
+func (m *machine) lookForBlockers(ctx context.Context) {
+	for {
+		tables := m.agent.Tables()
+		if tables.PodCIDR.IsValid() {
+			m.reportBlockers(ctx, tables)
+		}
+		wait := 5 * time.Minute
+		if !tables.PodCIDR.IsValid() {
+			wait = time.Second // the loop has not looked yet
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (m *machine) reportBlockers(ctx context.Context, tables wire.Tables) {
+	blockers, err := m.firewall.Blockers(ctx, tables)
+	if err == nil && len(blockers) > 0 && m.opt.allowForward {
+		if err = m.firewall.AllowForward(ctx, tables); err == nil {
+			blockers, err = m.firewall.Blockers(ctx, tables)
+		}
+	}
+	var warnings []string
+	if err != nil {
+		warnings = append(warnings, err.Error())
+	}
+	for _, b := range blockers {
+		warnings = append(warnings, fmt.Sprintf("%s drops traffic of pods (%s); let it through with: %s", cmp.Or(b.Whose, "another firewall"), b.Chain, strings.Join(b.Remedy, "; ")))
+	}
+	m.sourceMu.Lock()
+	news := !slices.Equal(m.warnings, warnings)
+	m.warnings = warnings
+	m.sourceMu.Unlock()
+	if news {
+		for _, w := range warnings {
+			m.log.WarnContext(ctx, w)
 		}
 	}
 }

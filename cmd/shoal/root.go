@@ -48,7 +48,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers.`,
 	root.PersistentFlags().StringVar(&g.server, "server", cmp.Or(os.Getenv("SHOAL_SERVER"), "/run/shoal/agent.sock"), "socket of the agent to ask; $SHOAL_SERVER")
 	root.AddCommand(
 		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
-		newInstall(), newUninstall(), newReset(), newVersion(g),
+		newInstall(), newUninstall(), newReset(), newRecover(), newVersion(g),
 	)
 	return root
 }
