@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +37,7 @@ func OpenFloor(t testing.TB) *Floor {
 	socket := filepath.Join(state, "sock")
 	daemon := exec.Command(buildIn(t, filepath.Join(root(t), "tools", "floor"), "github.com/shoal-dev/shoal/tools/floor"), data, filepath.Join(state, "d"), socket)
 	daemon.Stderr = os.Stderr
-	daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	daemon.Env = append(os.Environ(), "PATH="+filepath.Dir(Runc(t))+":"+os.Getenv("PATH")) // its shim asks runc for its features
 	must(t, daemon.Start())
 	t.Cleanup(func() {
 		daemon.Process.Kill()
