@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/render"
+	"github.com/shoal-dev/shoal/engine/source"
 )
 
 // quick are limits that a bomb meets soon, and an ordinary app on a busy machine does not.
@@ -246,24 +246,25 @@ func TestFault_R4(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		t.Parallel()
 		r := newRenderer(t, "victim", Limits{})
-		done := make(chan struct{})
+		// The turn of the app has come when its file is read; then the child is killed, as the kernel does when
+		// memory runs out.
 		var killer sync.WaitGroup
-		killer.Go(func() { // as the kernel does when memory runs out
-			for {
-				select {
-				case <-done:
-					return
-				case <-time.After(100 * time.Millisecond):
-				}
-				if dir := groupOf(t, "victim"); dir != "" {
-					pid, _ := strconv.Atoi(filepath.Base(dir))
-					_ = unix.Kill(pid, unix.SIGKILL)
-				}
+		tree := watchedTree{repo(t, "-- apps/bad/x.yaml --\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: bad}\n"), func(path string) {
+			if path != "apps/bad/x.yaml" {
+				return
 			}
-		})
-		got := mustRender(t, r, "-- apps/bad/x.yaml --\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: bad}\n")
-		close(done)
+			pid := r.proc.pid // the reader is the goroutine that renders
+			killer.Go(func() {
+				time.Sleep(200 * time.Millisecond)
+				_ = unix.Kill(pid, unix.SIGKILL)
+			})
+		}}
+		apps, _, err := r.Render(context.Background(), Request{Tree: tree, Environment: dev})
+		if err != nil {
+			t.Fatal(err)
+		}
 		killer.Wait()
+		got := text(apps)
 		if want := "bad: !apps/bad/x.yaml: its evaluation failed: the renderer ended: signal: killed\n"; got != want {
 			t.Errorf("got %s want %s", got, want)
 		}
@@ -279,6 +280,17 @@ func TestFault_R4(t *testing.T) {
 			t.Errorf("a process of the child's is left: %s", left)
 		}
 	})
+}
+
+// watchedTree tells each file that is read.
+type watchedTree struct {
+	source.Tree
+	read func(path string)
+}
+
+func (w watchedTree) ReadFile(path string) ([]byte, error) {
+	w.read(path)
+	return w.Tree.ReadFile(path)
 }
 
 // groupOf finds this test binary's processes that have an argument, in /proc.
