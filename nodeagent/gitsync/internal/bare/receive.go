@@ -19,7 +19,6 @@ type Incoming struct {
 	dir     string
 	sum     Hash
 	entries []entry // sorted by id
-	Bytes   int64
 }
 
 // Receive reads a pack to its end, checks it as the package comment says, and syncs it to disk under
@@ -60,7 +59,7 @@ func (in *Incoming) receive(ctx context.Context, pack io.Reader, shallow []Hash)
 	if err != nil {
 		return err
 	}
-	in.entries, in.sum, in.Bytes = entries, sum, s.in.settled
+	in.entries, in.sum = entries, sum
 	res := resolver{file: file, entries: entries, limits: r.limits, budget: &s.budget, links: &s.links}
 	if err := res.resolve(); err != nil {
 		return err
@@ -114,9 +113,6 @@ func (in *Incoming) find(h Hash) (Kind, bool) {
 	}
 	return 0, false
 }
-
-// Objects is how many objects came.
-func (in *Incoming) Objects() int { return len(in.entries) }
 
 // Kind returns what h is, in the pack or in the repository.
 func (in *Incoming) Kind(h Hash) (Kind, error) {
