@@ -34,7 +34,7 @@ func TestSim(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SIM_SECONDS")); err == nil && limit == 0 {
 		limit = time.Duration(n) * time.Second
 	}
-	seed, seeds, lived := uint64(1), uint64(4), int64(simulatedShort)
+	seed, seeds, lived := uint64(1), uint64(2), int64(simulatedShort)
 	if limit > 0 {
 		seed, seeds, lived = uint64(time.Now().UnixNano()), 1<<40, simulatedLong
 	}
@@ -119,7 +119,7 @@ func TestPlantedBugs(t *testing.T) {
 		for seed := uint64(1); seed <= 5 && !found; seed++ {
 			s := NewSim(seed)
 			s.Plant = c.plant
-			last = s.Run(1_800_000)
+			last = s.Run(600_000)
 			found = last != nil && strings.Contains(last.Error(), c.want)
 		}
 		if !found {
