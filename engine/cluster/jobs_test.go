@@ -312,3 +312,16 @@ func TestFault_J3(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// TestEndIsFinal shows that a report that comes after a pod's end does not bring it back.
+func TestEndIsFinal(t *testing.T) {
+	r := enginetest.NewRing(t)
+	r.Up(1)
+	r.Commit("dev", job("", "a"))
+	p := r.Pods()[0]
+	r.Must(enginetest.Report(p, corev1.PodSucceeded, false))
+	r.Must(enginetest.Report(p, corev1.PodRunning, true))
+	if p, _ = r.State.Pod(p.ID); !p.Succeeded() || p.Ready != 0 {
+		t.Errorf("%+v", p)
+	}
+}
