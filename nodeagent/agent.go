@@ -180,10 +180,11 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	if err := a.links(ctx, have, full); err != nil {
 		return 0, errors.Join(wireErr, err)
 	}
-	a.opt.Probes.Set(a.probeTargets(have))
+	targets := a.probeTargets(have)
+	a.opt.Probes.Set(targets)
 
 	now := time.Now().UnixMilli()
-	health := a.opt.Probes.Health()
+	health := a.health(targets)
 	steps, wake := plan.Steps(a.wants.Want, have, plan.Facts{Health: health, Images: a.images(), Busy: a.held(now), Stale: a.stale(), Now: now})
 	for len(steps) > 0 {
 		n := slices.IndexFunc(steps, func(s plan.Action) bool { return s.Pod != steps[0].Pod })
@@ -332,9 +333,32 @@ func (a *Agent) probeTargets(have plan.Have) []ProbeTarget {
 	return targets
 }
 
+// health is what is known of the containers. One whose probes have not answered yet is as it was last reported, over
+// a restart of the agent, and else neither started nor ready as far as there are probes for that.
+func (a *Agent) health(targets []ProbeTarget) map[string]plan.Health {
+	health := a.opt.Probes.Health()
+	for _, t := range targets {
+		if _, known := health[t.Instance]; known {
+			continue
+		}
+		c := t.Pod.Container(t.Container)
+		h := plan.Health{NotStarted: c.StartupProbe != nil, NotReady: c.ReadinessProbe != nil || c.StartupProbe != nil}
+		for _, s := range t.Pod.Status.ContainerStatuses {
+			if s.Name == t.Container && strings.HasSuffix(s.ContainerID, "//"+t.Instance) && s.State.Running != nil {
+				h = plan.Health{NotStarted: s.Started != nil && !*s.Started, NotReady: !s.Ready}
+			}
+		}
+		health[t.Instance] = h
+	}
+	return health
+}
+
 // report hands each pod's status to the reporter where it differs from what the ledger has.
 func (a *Agent) report(have plan.Have, health map[string]plan.Health, now int64) {
 	for id, p := range a.wants.Want {
+		if a.gone[id] {
+			continue
+		}
 		s := plan.Status(p, have[id], health, a.containerTroubles(id), now)
 		a.reports.set(p, s)
 	}

@@ -183,7 +183,7 @@ func (p probesPart) Health() map[string]plan.Health {
 	for _, r := range results {
 		h := plan.Health{NotStarted: !r.Started, NotReady: !r.Ready, Grace: r.Grace}
 		if r.Failed != "" {
-			h.Failed = fmt.Sprintf("%s probe failed: %s", r.Failed, r.Message)
+			h.Failed = r.Message
 		}
 		out[r.ID] = h
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"sync"
 
 	"github.com/shoal-dev/shoal/engine/desired"
@@ -12,25 +10,6 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/renderer"
 )
-
-// compiled is what the render child hands over of one app.
-type compiled struct {
-	App   desired.App    `json:"app"`
-	Blobs []desired.Blob `json:"blobs"`
-}
-
-// compileInChild is what the child does after evaluation: it decodes what strangers wrote, so the agent need not.
-func compileInChild(env render.Environment, app render.App) ([]byte, render.Problems) {
-	out, blobs := desired.Compile(env, app)
-	if len(out.Problems) > 0 {
-		return nil, out.Problems
-	}
-	b, err := json.Marshal(compiled{out, blobs})
-	if err != nil {
-		return nil, render.Problems{{File: "apps/" + app.Name, Text: err.Error(), App: app.Name}}
-	}
-	return b, nil
-}
 
 // rendererPart decodes what the child made, each result once: the renderer's cache hands out the same bytes while
 // an app has not changed.
@@ -67,25 +46,18 @@ func (r *rendererPart) Render(ctx context.Context, tree source.Tree, env render.
 		}
 		d := was[result.Name]
 		if d.from != &result.Compiled[0] {
-			c, err := decodeCompiled(result)
+			app, _, err := result.Desired()
 			if err != nil {
 				return nil, err
 			}
-			d = decoded{&result.Compiled[0], c.App}
+			d = decoded{&result.Compiled[0], app}
 		}
 		now[result.Name] = d
 		out = append(out, nodeagent.Rendered{App: d.app, Blobs: func() ([]desired.Blob, error) {
-			c, err := decodeCompiled(result)
-			return c.Blobs, err
+			_, blobs, err := result.Desired()
+			return blobs, err
 		}})
 	}
 	r.decoded[env.Name] = now
 	return out, nil
-}
-
-func decodeCompiled(a renderer.App) (c compiled, err error) {
-	if err := json.Unmarshal(a.Compiled, &c); err != nil {
-		return c, fmt.Errorf("app %s: answer of the render child: %w", a.Name, err)
-	}
-	return c, nil
 }

@@ -13,5 +13,5 @@ const (
 
 var roles = map[string]func(args []string) int{
 	roleContainerd: containers.DaemonMain,
-	roleRenderer:   func([]string) int { return renderer.ChildMain(compileInChild) },
+	roleRenderer:   func([]string) int { return renderer.ChildMain(renderer.CompileDesired) },
 }

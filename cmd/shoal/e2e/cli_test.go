@@ -115,7 +115,7 @@ func TestFault_U9_ResetLeavesNothing(t *testing.T) {
 	n := NewNode(t)
 	n.must("nft", "add", "table", "inet", "foreign")
 	look := func() string {
-		return n.must("sh", "-c", `nft list ruleset; ip -o addr | sed 's/valid_lft.*//'; ip route; sysctl -n net.ipv4.ip_forward; find /sys/fs/cgroup -maxdepth 3 -name "*shoal-$0*"; grep -c "$1" /proc/self/mountinfo || true`, "x", n.Data)
+		return n.must("sh", "-c", `nft list ruleset; ip -o addr | sed 's/tentative//; s/valid_lft.*//'; ip route; sysctl -n net.ipv4.ip_forward; find /sys/fs/cgroup -maxdepth 3 -name "*shoal-$0*"; grep -c "$1" /proc/self/mountinfo || true`, "x", n.Data)
 	}
 	before := look()
 	n.Start()

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -230,7 +231,9 @@ func (n *Node) ShoalIn(dir, stdin string, args ...string) (stdout, stderr string
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := n.command(ctx, binary(n.t), args...)
-	cmd.Dir = dir
+	if dir != "" {
+		cmd.Args = slices.Insert(cmd.Args, 1, "--wd="+dir)
+	}
 	cmd.Env = append(os.Environ(), "SHOAL_SERVER="+n.Socket())
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer

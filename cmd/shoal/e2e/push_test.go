@@ -84,7 +84,7 @@ func TestFeature_G8_BadCommitIsHeld(t *testing.T) {
 	// What fails only when it runs: the old pod serves until the new one is ready.
 	for _, tt := range []struct{ name, text, want string }{
 		{"an image that does not exist", strings.Replace(good, "probe:v1", "nothing:v9", 1), "nothing:v9"},
-		{"a pod that is never ready", strings.Replace(good, `["serve"]`, `["serve", "-ready=false"]`, 1), "Running"},
+		{"a pod that is never ready", strings.Replace(good, `["serve"]`, `["serve", "-ready=false"]`, 1), "0/1     Running"},
 		{"a crash loop", strings.Replace(good, `["serve"]`, `["exit", "3"]`, 1), "3"},
 	} {
 		repo.Write("apps/web/web.cue", tt.text)
