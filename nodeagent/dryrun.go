@@ -144,7 +144,13 @@ func (d *dryRun) settle() error {
 			if d.steps >= dryRunSteps {
 				return errors.New("the plan does not come to rest")
 			}
-			if err := d.step(cluster.Input{Phase: &r}); err != nil {
+			p, ok := d.s.Pod(r.Pod)
+			if !ok {
+				continue
+			}
+			// As its node would say it, in a boot that no node ever has.
+			from := cluster.From{Node: p.Node, Boot: "plan", Seq: uint64(d.steps + 1)}
+			if err := d.step(cluster.Input{From: from, Phase: &r}); err != nil {
 				return err
 			}
 			moved = true

@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +18,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -230,10 +230,7 @@ func (n *Node) ShoalIn(dir, stdin string, args ...string) (stdout, stderr string
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := n.command(ctx, binary(n.t), args...)
-	if dir != "" {
-		cmd.Args = slices.Insert(cmd.Args, 1, "--wd="+dir)
-	}
+	cmd := n.command(ctx, "sh", append([]string{"-c", `cd "$0" && exec "$@"`, cmp.Or(dir, "/"), binary(n.t)}, args...)...)
 	cmd.Env = append(os.Environ(), "SHOAL_SERVER="+n.Socket())
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
