@@ -52,7 +52,7 @@ func (r *reporter) set(p *plan.Pod, s corev1.PodStatus) {
 	defer r.mu.Unlock()
 	known := r.sent[p.ID]
 	if known == nil {
-		known = &sentReport{status: p.Pod.Status, tokens: reportBurst, filled: time.Now()}
+		known = &sentReport{status: p.Status, tokens: reportBurst, filled: time.Now()}
 		r.sent[p.ID] = known
 	}
 	if known.gone || equality.Semantic.DeepEqual(known.status, s) {
@@ -69,7 +69,7 @@ func (r *reporter) removed(p *plan.Pod) {
 	defer r.mu.Unlock()
 	known := r.sent[p.ID]
 	if known == nil {
-		known = &sentReport{status: p.Pod.Status, tokens: reportBurst, filled: time.Now()}
+		known = &sentReport{status: p.Status, tokens: reportBurst, filled: time.Now()}
 		r.sent[p.ID] = known
 	}
 	known.gone = true

@@ -72,15 +72,16 @@ func install(w io.Writer, o installOptions, agentArgs []string) error {
 		}
 		fmt.Fprintln(w, "wrote", target)
 	}
-	command := filepath.Join(o.prefix, "bin", "shoal") + " agent"
+	var command strings.Builder
+	command.WriteString(filepath.Join(o.prefix, "bin", "shoal") + " agent")
 	for _, a := range agentArgs {
-		command += " " + systemdQuote(a)
+		command.WriteString(" " + systemdQuote(a))
 	}
 	unitPath := filepath.Join(o.root, "etc/systemd/system", unitName)
 	if err := os.MkdirAll(filepath.Dir(unitPath), 0o755); err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	if err := os.WriteFile(unitPath, fmt.Appendf(nil, unit, command), 0o644); err != nil {
+	if err := os.WriteFile(unitPath, fmt.Appendf(nil, unit, command.String()), 0o644); err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
 	fmt.Fprintln(w, "wrote", unitPath)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -300,7 +301,7 @@ func printObjects(w io.Writer, objects [][]byte, o renderOptions) error {
 			}
 			b = y
 		case "json":
-			b = append(b[:len(b):len(b)], '\n')
+			b = append(slices.Clip(b), '\n')
 		default:
 			return usageError{fmt.Errorf("-o %s: expected yaml or json", o.output)}
 		}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -103,8 +104,8 @@ func (m *machine) onClose(f func() error) { m.closers = append(m.closers, f) }
 
 // close gives the parts back, the newest first. Containers go on.
 func (m *machine) close() {
-	for i := len(m.closers) - 1; i >= 0; i-- {
-		if err := m.closers[i](); err != nil && !errors.Is(err, net.ErrClosed) { // servers close their listeners
+	for _, v := range slices.Backward(m.closers) {
+		if err := v(); err != nil && !errors.Is(err, net.ErrClosed) { // servers close their listeners
 			m.log.Warn("close", "err", err)
 		}
 	}

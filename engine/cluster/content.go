@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,7 +92,7 @@ func hostPorts(spec *corev1.PodSpec) []string {
 // load is State.load within a Step: missing bytes stall it, and any other error is one of the object.
 func (t *tx) load(d desired.Digest) *loaded {
 	o, err := t.s.load(d, t.content)
-	if why, ok := err.(stallError); ok {
+	if why, ok := errors.AsType[stallError](err); ok {
 		panic(stall(why))
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"encoding/json"
+	"maps"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,9 +36,7 @@ func FuzzStep(f *testing.F) {
 		}
 		s := r.State.Snapshot()
 		content := enginetest.Store{}
-		for d, b := range r.Content {
-			content[d] = b
-		}
+		maps.Copy(content, r.Content)
 		d := content.Put(blob)
 		if in.Activate != nil && in.Activate.D == "" {
 			in.Activate.D = d

@@ -24,7 +24,7 @@ func digest(parts ...string) [sha256.Size]byte {
 // not.
 func (t *tx) uid(environment string, k desired.Key) string {
 	ring, _ := t.s.Ring()
-	sum := digest(ring.Genesis.Ring, decimal(t.s.index), environment, k.Group+"/"+k.Kind, k.Namespace+"/"+k.Name)
+	sum := digest(ring.Ring, decimal(t.s.index), environment, k.Group+"/"+k.Kind, k.Namespace+"/"+k.Name)
 	h := hex.EncodeToString(sum[:16])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

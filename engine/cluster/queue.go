@@ -63,7 +63,7 @@ func (t *tx) run(k desired.Key) {
 			return
 		}
 		err := asError(p)
-		if _, ok := err.(stallError); ok || t.strict && errors.Is(err, errBudget) {
+		if _, ok := errors.AsType[stallError](err); ok {
 			panic(p)
 		}
 		t.s, t.work = save, work

@@ -238,9 +238,22 @@ func TestDuplicates(t *testing.T) {
 		seq       uint64
 		duplicate bool
 	}{
-		{"x", 1, false}, {"x", 1, true}, {"x", 3, false}, {"x", 2, false}, {"x", 2, true}, {"x", 3, true},
-		{"y", 1, false}, {"x", 3, true}, {"x", 4, false}, {"y", 1, true},
-		{"x", 200, false}, {"x", 4, true}, {"x", 137, false}, {"x", 136, true}, {"x", 199, false}, {"x", 199, true},
+		{"x", 1, false},
+		{"x", 1, true},
+		{"x", 3, false},
+		{"x", 2, false},
+		{"x", 2, true},
+		{"x", 3, true},
+		{"y", 1, false},
+		{"x", 3, true},
+		{"x", 4, false},
+		{"y", 1, true},
+		{"x", 200, false},
+		{"x", 4, true},
+		{"x", 137, false},
+		{"x", 136, true},
+		{"x", 199, false},
+		{"x", 199, true},
 	} {
 		out := r.Step(ref(c.boot, c.seq))
 		if out.Duplicate != c.duplicate || out.Rejected != "" {

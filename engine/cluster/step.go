@@ -3,7 +3,6 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/shoal-dev/shoal/engine/desired"
 )
@@ -175,9 +174,6 @@ func (t *tx) spend(n int) {
 	}
 }
 
-// stallOn stops the Step because bytes are missing here.
-func stallOn(format string, args ...any) { panic(stall{fmt.Sprintf(format, args...)}) }
-
 // clip cuts s to at most n bytes, at a rune.
 func clip(s string, n int) string {
 	if len(s) <= n {
@@ -188,6 +184,3 @@ func clip(s string, n int) string {
 	}
 	return s[:n]
 }
-
-// never is later than any ring time.
-const never = math.MaxInt64

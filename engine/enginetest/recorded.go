@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -87,7 +88,7 @@ func ReadRecording(b []byte) (Recording, error) {
 	for {
 		var object string
 		switch err := next(&object); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return r, nil
 		case err != nil:
 			return r, fmt.Errorf("read recording: object: %w", err)

@@ -22,7 +22,7 @@ func Status(p *Pod, seen *Seen, health map[string]Health, troubles map[string]Tr
 	if seen == nil {
 		seen = &Seen{}
 	}
-	s := corev1.PodStatus{StartTime: p.Pod.Status.StartTime}
+	s := corev1.PodStatus{StartTime: p.Status.StartTime}
 	if s.StartTime == nil {
 		s.StartTime = at(now)
 	}
@@ -143,7 +143,7 @@ func (b *statusBuilder) terminated(c *Container) *corev1.ContainerStateTerminate
 
 // phase is Kubernetes' pod phase: the sum of the containers' states under the restart policy.
 func (b *statusBuilder) phase(s *corev1.PodStatus) (phase corev1.PodPhase, reason, message string) {
-	last := b.p.Pod.Status
+	last := b.p.Status
 	if last.Phase == corev1.PodSucceeded || last.Phase == corev1.PodFailed {
 		return last.Phase, last.Reason, last.Message
 	}
@@ -204,7 +204,7 @@ func (b *statusBuilder) conditions(s *corev1.PodStatus) {
 		if ok {
 			c.Status, c.Reason = corev1.ConditionTrue, ""
 		}
-		for _, old := range b.p.Pod.Status.Conditions {
+		for _, old := range b.p.Status.Conditions {
 			if old.Type == t && old.Status == c.Status {
 				c.LastTransitionTime = old.LastTransitionTime
 			}

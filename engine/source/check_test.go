@@ -3,6 +3,7 @@ package source
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,8 +34,8 @@ func (m made) dir(name string, items ...Item) Item {
 // nested puts it into directories, outermost first.
 func (m made) nested(path string, it Item) Item {
 	names := strings.Split(path, "/")
-	for i := len(names) - 1; i >= 0; i-- {
-		it = m.dir(names[i], it)
+	for _, name := range slices.Backward(names) {
+		it = m.dir(name, it)
 	}
 	return it
 }

@@ -95,7 +95,10 @@ func TestAllowDelete(t *testing.T) {
 		n       int
 		err     string
 	}{
-		{"", 0, ""}, {"Shoal-Allow-Delete: 12", 12, ""}, {"shoal-allow-delete: ALL", -1, ""}, {"Shoal-Allow-Delete: 0", 0, ""},
+		{"", 0, ""},
+		{"Shoal-Allow-Delete: 12", 12, ""},
+		{"shoal-allow-delete: ALL", -1, ""},
+		{"Shoal-Allow-Delete: 0", 0, ""},
 		{"Shoal-Allow-Delete: some", 0, `commit : Shoal-Allow-Delete: "some" is neither a number nor "all"`},
 		{"Shoal-Allow-Delete: -1", 0, `commit : Shoal-Allow-Delete: "-1" is neither a number nor "all"`},
 	} {

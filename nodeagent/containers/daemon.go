@@ -130,7 +130,7 @@ func (d *daemon) terminate(ctx context.Context) error {
 	if err != nil {
 		return nil
 	}
-	unix.Kill(pid, unix.SIGTERM)
+	_ = unix.Kill(pid, unix.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	select {
@@ -138,7 +138,7 @@ func (d *daemon) terminate(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	unix.Kill(pid, unix.SIGKILL)
+	_ = unix.Kill(pid, unix.SIGKILL)
 	select {
 	case <-proc.exited:
 		return nil

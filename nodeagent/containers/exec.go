@@ -83,7 +83,7 @@ func (r *Runtime) exec(ctx context.Context, p *pod, in *instance, o ExecOptions)
 		defer func() {
 			end, cancel := context.WithTimeout(context.WithoutCancel(calls), runcPatience)
 			defer cancel()
-			t.Delete(end, &taskapi.DeleteRequest{ID: id, ExecID: execID})
+			_, _ = t.Delete(end, &taskapi.DeleteRequest{ID: id, ExecID: execID})
 		}()
 		streams.copy(o)
 		if _, err := t.Start(setup, &taskapi.StartRequest{ID: id, ExecID: execID}); err != nil {
@@ -91,7 +91,7 @@ func (r *Runtime) exec(ctx context.Context, p *pod, in *instance, o ExecOptions)
 		}
 		streams.handedOver()
 		kill := context.AfterFunc(ctx, func() {
-			t.Kill(calls, &taskapi.KillRequest{ID: id, ExecID: execID, Signal: uint32(unix.SIGKILL)})
+			_, _ = t.Kill(calls, &taskapi.KillRequest{ID: id, ExecID: execID, Signal: uint32(unix.SIGKILL)})
 		})
 		defer kill()
 		resized := make(chan struct{})
@@ -106,14 +106,14 @@ func (r *Runtime) exec(ctx context.Context, p *pod, in *instance, o ExecOptions)
 					if !ok {
 						return
 					}
-					t.ResizePty(ended, &taskapi.ResizePtyRequest{ID: id, ExecID: execID, Width: size.Width, Height: size.Height})
+					_, _ = t.ResizePty(ended, &taskapi.ResizePtyRequest{ID: id, ExecID: execID, Width: size.Width, Height: size.Height})
 				case <-ended.Done():
 					return
 				}
 			}
 		}()
 		streams.onStdinEnd(func() {
-			t.CloseIO(ended, &taskapi.CloseIORequest{ID: id, ExecID: execID, Stdin: true})
+			_, _ = t.CloseIO(ended, &taskapi.CloseIORequest{ID: id, ExecID: execID, Stdin: true})
 		})
 		res, err := t.Wait(calls, &taskapi.WaitRequest{ID: id, ExecID: execID})
 		if err != nil {
@@ -207,7 +207,7 @@ func (s *streams) copy(o ExecOptions) {
 		}
 		s.copying.Go(func() {
 			if _, err := io.Copy(gate{w, s.closed}, r); err != nil {
-				io.Copy(io.Discard, r) // the client is gone; the command must not hang on that
+				_, _ = io.Copy(io.Discard, r) // the client is gone; the command must not hang on that
 			}
 		})
 	}
@@ -217,10 +217,10 @@ func (s *streams) copy(o ExecOptions) {
 	}
 	if s.in != nil {
 		go func() { // ends with the client's stream: nobody can interrupt a Read
-			io.Copy(s.in, o.Stdin)
+			_, _ = io.Copy(s.in, o.Stdin)
 			if o.TTY {
 				// Closing it would hang the terminal up; this is how somebody at the keyboard ends his input.
-				s.in.Write([]byte{0x04})
+				_, _ = s.in.Write([]byte{0x04})
 				return
 			}
 			s.in.Close()

@@ -46,7 +46,7 @@ func watchPid(pid int) (*process, error) {
 		}); err != nil && !ended {
 			return // unwatched
 		}
-		unix.Wait4(pid, nil, unix.WNOHANG, nil) // a zombie if it was our child; else refused
+		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // a zombie if it was our child; else refused
 		close(p.exited)
 	}()
 	return p, nil
@@ -56,7 +56,7 @@ func watchPid(pid int) (*process, error) {
 func (p *process) unwatch() {
 	p.once.Do(func() {
 		close(p.unwatched)
-		p.fd.SetReadDeadline(time.Unix(1, 0))
+		_ = p.fd.SetReadDeadline(time.Unix(1, 0))
 	})
 }
 
@@ -77,16 +77,16 @@ func startReady(ctx context.Context, cmd *exec.Cmd, patience time.Duration, inhe
 	pid := cmd.Process.Pid
 	p, err := watchPid(pid)
 	if err != nil {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		return nil, err
 	}
-	cmd.Process.Release()
-	stop := context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Unix(1, 0)) })
+	_ = cmd.Process.Release()
+	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	r.SetReadDeadline(time.Now().Add(patience))
+	_ = r.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
-		unix.Kill(pid, unix.SIGKILL)
+		_ = unix.Kill(pid, unix.SIGKILL)
 		<-p.exited
 		if errors.Is(err, io.EOF) {
 			return nil, errors.New("it ended at once")

@@ -96,7 +96,7 @@ func (r *Runtime) Pull(ctx context.Context, ref, dgst string, auth []Auth, progr
 	if err != nil {
 		return "", fmt.Errorf("pull image %s: %w", ref, err)
 	}
-	defer release(context.WithoutCancel(ctx))
+	defer func() { _ = release(context.WithoutCancel(ctx)) }()
 	var target ocispec.Descriptor
 	if isLocal(named) {
 		if target, err = describe(ctx, r.client.ContentStore(), d); errdefs.IsNotFound(err) {

@@ -64,8 +64,13 @@ func (o Options) check() error {
 		errs = append(errs, errors.New("instance is empty"))
 	}
 	for _, p := range []struct{ name, path string }{
-		{"data directory", o.DataDir}, {"run directory", o.RunDir}, {"log directory", o.LogDir},
-		{"shim", o.Shim}, {"runc", o.Runc}, {"cgroup root", o.CgroupRoot}, {"containerd address", o.Address},
+		{"data directory", o.DataDir},
+		{"run directory", o.RunDir},
+		{"log directory", o.LogDir},
+		{"shim", o.Shim},
+		{"runc", o.Runc},
+		{"cgroup root", o.CgroupRoot},
+		{"containerd address", o.Address},
 	} {
 		if !filepath.IsAbs(p.path) {
 			errs = append(errs, fmt.Errorf("%s %q: expected an absolute path", p.name, p.path))

@@ -117,7 +117,7 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 		want   string
 	}{
 		"no such program":  {func(c *corev1.Container) { c.Command = []string{"/bin/absent"} }, "/bin/absent"},
-		"runs as root":     {func(c *corev1.Container) { c.SecurityContext = &corev1.SecurityContext{RunAsNonRoot: ptr(true)} }, "runAsNonRoot"},
+		"runs as root":     {func(c *corev1.Container) { c.SecurityContext = &corev1.SecurityContext{RunAsNonRoot: new(true)} }, "runAsNonRoot"},
 		"no such dir mode": {func(c *corev1.Container) { c.Command = []string{"/etc/passwd"} }, "permission denied"},
 	} {
 		p := n.podOf("sleep", "1000")
@@ -262,4 +262,3 @@ func mustReadDir(t *testing.T, dir string) []os.DirEntry {
 	return e
 }
 
-func ptr[T any](v T) *T { return &v }

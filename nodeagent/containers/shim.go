@@ -225,7 +225,7 @@ func (p *pod) endShim(ctx context.Context, r *Runtime) error {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for range 50 {
 		if n, _ := unix.Poll(poll, 100); n > 0 {
-			unix.Wait4(shim.pid, nil, unix.WNOHANG, nil)
+			_, _ = unix.Wait4(shim.pid, nil, unix.WNOHANG, nil)
 			return nil
 		}
 	}

@@ -26,10 +26,10 @@ func TestSecurity(t *testing.T) {
 		{"defaults", nil, nil, []string{"id", "then", "cat", "/proc/self/status"}, []string{
 			"uid 0 gid 0 groups [0]", "NoNewPrivs:\t0", "Seccomp:\t2", "SigIgn:\t0000000000000000", "CapBnd:\t00000000a80425fb", "CapEff:\t00000000a80425fb",
 		}},
-		{"a user by number", nil, &corev1.SecurityContext{RunAsUser: ptr(int64(1000)), AllowPrivilegeEscalation: ptr(false)}, []string{"id", "then", "cat", "/proc/self/status"}, []string{
+		{"a user by number", nil, &corev1.SecurityContext{RunAsUser: new(int64(1000)), AllowPrivilegeEscalation: new(false)}, []string{"id", "then", "cat", "/proc/self/status"}, []string{
 			"uid 1000 gid 1001 groups [1001 1002]", "NoNewPrivs:\t1", "CapEff:\t0000000000000000",
 		}},
-		{"groups of the pod", &corev1.PodSecurityContext{RunAsUser: ptr(int64(5)), RunAsGroup: ptr(int64(6)), FSGroup: ptr(int64(7)), SupplementalGroups: []int64{8}}, nil, []string{"id"}, []string{
+		{"groups of the pod", &corev1.PodSecurityContext{RunAsUser: new(int64(5)), RunAsGroup: new(int64(6)), FSGroup: new(int64(7)), SupplementalGroups: []int64{8}}, nil, []string{"id"}, []string{
 			"uid 5 gid 6 groups [6 7 8]",
 		}},
 		{"capabilities", nil, &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}}}, []string{"cat", "/proc/self/status"}, []string{
@@ -38,13 +38,13 @@ func TestSecurity(t *testing.T) {
 		{"unconfined", nil, &corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}, []string{"cat", "/proc/self/status"}, []string{
 			"Seccomp:\t0",
 		}},
-		{"read-only", nil, &corev1.SecurityContext{ReadOnlyRootFilesystem: ptr(true)}, []string{"write", "/x", "y"}, []string{
+		{"read-only", nil, &corev1.SecurityContext{ReadOnlyRootFilesystem: new(true)}, []string{"write", "/x", "y"}, []string{
 			"read-only file system",
 		}},
 		{"protected paths", nil, nil, []string{"write", "/proc/sys/kernel/hostname", "y"}, []string{
 			"read-only file system",
 		}},
-		{"privileged", nil, &corev1.SecurityContext{Privileged: ptr(true)}, []string{"cat", "/proc/self/status", "then", "cat", "/proc/kcore-none"}, []string{
+		{"privileged", nil, &corev1.SecurityContext{Privileged: new(true)}, []string{"cat", "/proc/self/status", "then", "cat", "/proc/kcore-none"}, []string{
 			"Seccomp:\t0",
 		}},
 	} {

@@ -180,7 +180,7 @@ func handles(t *testing.T, instance string) map[string][]string {
 	t.Helper()
 	out := make(map[string][]string)
 	chain := ""
-	for _, line := range strings.Split(nettest.Run(t, "nft", "-a", "list", "table", "ip", tableName(instance)), "\n") {
+	for line := range strings.SplitSeq(nettest.Run(t, "nft", "-a", "list", "table", "ip", tableName(instance)), "\n") {
 		fields := strings.Fields(line)
 		switch {
 		case len(fields) > 1 && fields[0] == "chain":

@@ -100,7 +100,7 @@ func TestOtherFirewallsAreFoundAndLetPodsThrough(t *testing.T) {
 				return
 			}
 			apply(t, f, shop())
-			for _, line := range strings.Split(c.want, "\n") {
+			for line := range strings.SplitSeq(c.want, "\n") {
 				if command, found := strings.CutPrefix(line, "  "); found {
 					if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
 						t.Fatalf("%s: %v\n%s", command, err, out)

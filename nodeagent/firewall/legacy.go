@@ -213,7 +213,7 @@ func legacyDisallow(ctx context.Context, mark string) error {
 		if err != nil {
 			return err
 		}
-		for _, line := range strings.Split(listed, "\n") {
+		for line := range strings.SplitSeq(listed, "\n") {
 			args := strings.Fields(line)
 			if len(args) < 2 || args[0] != "-A" || !slices.Contains(args, mark) {
 				continue

@@ -17,10 +17,9 @@ import (
 
 // commands is the head of a push.
 type commands struct {
-	updates    []source.RefUpdate
-	sideband   bool
-	report     bool
-	pushOption bool
+	updates  []source.RefUpdate
+	sideband bool
+	report   bool
 }
 
 // readCommands reads the head of a push: one "<old> <new> <ref>" a line, capabilities behind a NUL on the first.
@@ -167,8 +166,7 @@ func oneLine(err error) string {
 		}
 		return r
 	}, err.Error())
-	var interrupted *http.MaxBytesError
-	if errors.As(err, &interrupted) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		text = "the pack is too big"
 	}
 	if len(text) > 900 {

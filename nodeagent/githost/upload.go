@@ -3,6 +3,7 @@ package githost
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -67,7 +68,7 @@ func readAsk(p *pktReader, l Limits) (a ask, err error) {
 	}
 	for first := true; ; first = false {
 		line, flush, err := p.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			a.ended = first
 			return a, nil
 		}

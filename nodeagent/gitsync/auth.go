@@ -63,8 +63,7 @@ func (a Auth) sshConfig(user string) (*ssh.ClientConfig, error) {
 		Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error {
 			err := check(host, remote, key)
-			var mismatch *knownhosts.KeyError
-			if errors.As(err, &mismatch) {
+			if mismatch, ok := errors.AsType[*knownhosts.KeyError](err); ok {
 				e := &HostKeyError{Host: host, Got: fingerprint(key)}
 				for _, k := range mismatch.Want {
 					e.Want = append(e.Want, fingerprint(k.Key))

@@ -93,7 +93,7 @@ func (h *httpRemote) Advertised(ctx context.Context) (*advert, error) {
 func (h *httpRemote) Fetch(ctx context.Context, ask bare.Ask) (*delivery, error) {
 	u := *h.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/git-upload-pack"
-	answer, err := h.do(ctx, http.MethodPost, &u, strings.NewReader(encodeAsk(ask, h.caps)))
+	answer, err := h.do(ctx, http.MethodPost, &u, strings.NewReader(encodeAsk(ask, h.caps))) //nolint:bodyclose // the delivery closes it
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +129,7 @@ func (h *httpRemote) do(ctx context.Context, method string, u *url.URL, body io.
 	}
 	answer, err := h.client.Do(q)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
+		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // its URL is ours; nothing is gained by repeating it
 		}
 		return nil, err

@@ -82,8 +82,7 @@ func (s *sshRemote) dial(ctx context.Context) error {
 	if err != nil {
 		s.stop()
 		conn.Close()
-		var key *HostKeyError
-		if errors.As(err, &key) {
+		if key, ok := errors.AsType[*HostKeyError](err); ok {
 			return key
 		}
 		return fmt.Errorf("ssh: %w", err)

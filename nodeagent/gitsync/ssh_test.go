@@ -151,7 +151,7 @@ func TestFault_G15(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.Close()
-		l = sshHost(t, hostKey, client.PublicKey(), address)
+		_ = sshHost(t, hostKey, client.PublicKey(), address)
 		if _, err = m.Fetch(t.Context()); err == nil {
 			t.Error("a revoked host key was taken")
 		}

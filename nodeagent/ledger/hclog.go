@@ -74,6 +74,7 @@ func (l library) GetLevel() hclog.Level               { return hclog.Trace }
 func (l library) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
 	return slog.NewLogLogger(l.log.Handler(), slog.LevelDebug)
 }
+
 func (l library) StandardWriter(*hclog.StandardLoggerOptions) io.Writer {
 	return l.StandardLogger(nil).Writer()
 }

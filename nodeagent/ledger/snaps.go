@@ -77,7 +77,7 @@ func (s *snaps) sift() error {
 
 // try reads a snapshot as far as it can be checked without the state machine.
 func (s *snaps) try(id string) error {
-	_, r, err := s.FileSnapshotStore.Open(id)
+	_, r, err := s.Open(id)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *snaps) try(id string) error {
 }
 
 func (s *snaps) list() error {
-	metas, err := s.FileSnapshotStore.List()
+	metas, err := s.List()
 	if err != nil {
 		return err
 	}

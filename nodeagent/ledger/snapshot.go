@@ -69,12 +69,12 @@ func (s *snapshot) write(w io.Writer) error {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	out.Write(append(line, '\n')) // a bufio.Writer keeps its first error for Flush
+	_, _ = out.Write(append(line, '\n')) // a bufio.Writer keeps its first error for Flush
 	for _, e := range s.entries {
-		out.Write(binary.AppendUvarint(nil, uint64(len(e))))
-		out.Write(e)
+		_, _ = out.Write(binary.AppendUvarint(nil, uint64(len(e))))
+		_, _ = out.Write(e)
 	}
-	out.Write(blobs)
+	_, _ = out.Write(blobs)
 	if err := s.state.Encode(out); err != nil {
 		return err
 	}

@@ -244,7 +244,9 @@ func TestEventsTellOfOthersDeedsOnly(t *testing.T) {
 	}
 	name := linkName("eeeeee", p.ID, 0)
 	for _, damage := range [][]string{
-		{"ip", "route", "del", "10.42.0.2"}, {"ip", "link", "set", name, "down"}, {"ip", "link", "del", name},
+		{"ip", "route", "del", "10.42.0.2"},
+		{"ip", "link", "set", name, "down"},
+		{"ip", "link", "del", name},
 		{"ip", "addr", "del", "10.43.0.10/32", "dev", "sh-eeeeee-node"},
 	} {
 		nettest.Run(t, damage[0], damage[1:]...)

@@ -44,7 +44,7 @@ func writeSysctl(name, value string) error {
 // setLinkSysctls leaves out what the kernel does not have (IPv6 switched off).
 func setLinkSysctls(link string, settings []setting) error {
 	for _, s := range settings {
-		if err := writeSysctl(s.path(link), s.value); err != nil && !(s.family == "ipv6" && errors.Is(err, fs.ErrNotExist)) {
+		if err := writeSysctl(s.path(link), s.value); err != nil && (s.family != "ipv6" || !errors.Is(err, fs.ErrNotExist)) {
 			return fmt.Errorf("set sysctl: %w", err)
 		}
 	}

@@ -53,8 +53,7 @@ func again() int {
 	}
 	runtime.LockOSThread() // Pdeathsig is about the thread that made the child
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if code := exit.ExitCode(); code >= 0 {
 			return code
 		}

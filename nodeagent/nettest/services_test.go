@@ -253,8 +253,14 @@ func TestServicesWithoutEndpointsRefuseAtOnce(t *testing.T) {
 	a := n.pod(2)
 	n.apply(service(wire.TCP, 0), service(wire.UDP, 0))
 	for _, c := range []struct{ from, network, address string }{
-		{a.netns, "tcp4", "10.43.0.77:80"}, {"", "tcp4", "10.43.0.77:80"}, {a.netns, "tcp4", "10.43.9.9:443"}, {"", "tcp4", "10.43.9.9:443"},
-		{a.netns, "udp4", "10.43.0.77:80"}, {"", "udp4", "10.43.0.77:80"}, {a.netns, "tcp4", "10.42.0.99:80"}, {"", "tcp4", "10.42.0.99:80"},
+		{a.netns, "tcp4", "10.43.0.77:80"},
+		{"", "tcp4", "10.43.0.77:80"},
+		{a.netns, "tcp4", "10.43.9.9:443"},
+		{"", "tcp4", "10.43.9.9:443"},
+		{a.netns, "udp4", "10.43.0.77:80"},
+		{"", "udp4", "10.43.0.77:80"},
+		{a.netns, "tcp4", "10.42.0.99:80"},
+		{"", "tcp4", "10.42.0.99:80"},
 	} {
 		for range 10 { // more often than the kernel sends ICMP messages to one address
 			began := time.Now()

@@ -212,7 +212,7 @@ func copyOf(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "renderer-test-") //nolint:usetesting // t.TempDir lies below directories of root's
+	dir, err := os.MkdirTemp("/tmp", "renderer-test-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package ring
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/serf/serf"
@@ -57,11 +58,12 @@ func (e Event) String() string {
 	case Lost:
 		return "lost"
 	}
-	s := string(e.Kind)
+	var s strings.Builder
+	s.WriteString(string(e.Kind))
 	for _, m := range e.Members {
-		s += " " + string(m.ID)
+		s.WriteString(" " + string(m.ID))
 	}
-	return s
+	return s.String()
 }
 
 func memberOf(m serf.Member) Member {

@@ -323,7 +323,7 @@ func (n *Node) drift() string {
 
 // podLink is the host end of the only pod's link.
 func (n *Node) podLink() string {
-	for _, l := range strings.Split(n.must("ip", "-o", "link"), "\n") {
+	for l := range strings.SplitSeq(n.must("ip", "-o", "link"), "\n") {
 		if f := strings.Fields(l); len(f) > 1 && strings.HasPrefix(f[1], "sh-") && !strings.Contains(f[1], "-node") && !strings.Contains(f[1], "-peer") {
 			name, _, _ := strings.Cut(strings.TrimSuffix(f[1], ":"), "@")
 			return name

@@ -40,8 +40,8 @@ func OpenFloor(t testing.TB) *Floor {
 	daemon.Env = append(os.Environ(), "PATH="+filepath.Dir(Runc(t))+":"+os.Getenv("PATH")) // its shim asks runc for its features
 	must(t, daemon.Start())
 	t.Cleanup(func() {
-		daemon.Process.Kill()
-		daemon.Wait()
+		_ = daemon.Process.Kill()
+		_ = daemon.Wait()
 		os.RemoveAll(data)
 		os.RemoveAll(state)
 	})

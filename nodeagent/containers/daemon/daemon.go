@@ -72,7 +72,7 @@ func run(root, state, socket string) error {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM)
-	log.SetLevel("warn")
+	_ = log.SetLevel("warn")
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -108,7 +108,7 @@ func run(root, state, socket string) error {
 	}
 	s.Wait()
 	if ready := os.NewFile(3, "ready"); ready != nil {
-		io.WriteString(ready, "1")
+		_, _ = io.WriteString(ready, "1")
 		ready.Close()
 	}
 	<-stop

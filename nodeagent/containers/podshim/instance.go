@@ -89,10 +89,10 @@ func openInstance(dir string) (_ *instance, err error) {
 		streams.Go(func() {
 			defer r.Close()
 			if in.log == nil {
-				io.Copy(io.Discard, r)
+				_, _ = io.Copy(io.Discard, r)
 				return
 			}
-			in.log.Copy(name, r)
+			_ = in.log.Copy(name, r)
 		})
 		return path, nil
 	}
@@ -171,7 +171,7 @@ func (in *instance) outOfMemory(tasks taskapi.TTRPCTaskService) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		tasks.Kill(ctx, &taskapi.KillRequest{ID: in.meta.ID, Signal: uint32(unix.SIGKILL), All: true})
+		_, _ = tasks.Kill(ctx, &taskapi.KillRequest{ID: in.meta.ID, Signal: uint32(unix.SIGKILL), All: true})
 	}()
 }
 

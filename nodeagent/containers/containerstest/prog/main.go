@@ -88,7 +88,7 @@ func do(name string, args []string) error {
 		}
 		fmt.Println("ate", args[0])
 	case "spin":
-		for {
+		for { //nolint:staticcheck // it is here to use a whole processor
 		}
 	case "child":
 		c := exec.Command("/proc/self/exe", args...)

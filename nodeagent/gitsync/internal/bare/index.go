@@ -21,7 +21,7 @@ func writeIndex(w io.Writer, entries []entry, sum Hash) error {
 	h := githash.New(crypto.SHA1)
 	b := bufio.NewWriterSize(io.MultiWriter(w, h), 64<<10)
 	put := func(n uint32) { _ = binary.Write(b, binary.BigEndian, n) } // errors stick to b
-	b.WriteString("\xfftOc\x00\x00\x00\x02")
+	_, _ = b.WriteString("\xfftOc\x00\x00\x00\x02")
 	var fan [256]uint32
 	for i := range entries {
 		fan[entries[i].id[0]]++
@@ -32,7 +32,7 @@ func writeIndex(w io.Writer, entries []entry, sum Hash) error {
 		put(total)
 	}
 	for i := range entries {
-		b.Write(entries[i].id[:])
+		_, _ = b.Write(entries[i].id[:])
 	}
 	for i := range entries {
 		put(entries[i].crc)
@@ -49,7 +49,7 @@ func writeIndex(w io.Writer, entries []entry, sum Hash) error {
 	for _, off := range far {
 		_ = binary.Write(b, binary.BigEndian, off)
 	}
-	b.Write(sum[:])
+	_, _ = b.Write(sum[:])
 	if err := b.Flush(); err != nil {
 		return err
 	}

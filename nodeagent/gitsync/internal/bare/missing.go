@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Ask is what a client wants and has.
@@ -100,8 +101,8 @@ func (m *missing) full(tips, have []Hash) error {
 			}
 		}
 	}
-	for i := len(fresh) - 1; i >= 0; i-- { // oldest first, so that each tree is compared with one that was sent
-		n := fresh[i]
+	for _, n := range slices.Backward(fresh) { // oldest first, so that each tree is compared with one that was sent
+
 		if w.color[n.id]&had != 0 || !m.send(n.id) {
 			continue
 		}

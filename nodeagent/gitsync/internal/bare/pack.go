@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -64,7 +65,7 @@ func (p *pack) open() error {
 	if _, err := p.file.ReadAt(trailer[:], p.size-20); err != nil {
 		return err
 	}
-	if string(head[:4]) != "PACK" || trailer != p.index.pack {
+	if string(head[:4]) != "PACK" || trailer != p.pack {
 		return errors.New("pack: its end is not what the index expects")
 	}
 	return nil
@@ -73,7 +74,7 @@ func (p *pack) open() error {
 func (p *pack) close() {
 	p.file.Close()
 	if p.index != nil {
-		if c, ok := p.index.r.(io.Closer); ok {
+		if c, ok := p.r.(io.Closer); ok {
 			c.Close()
 		}
 	}
@@ -92,8 +93,8 @@ func (p *pack) object(off int64, limits Limits) (Kind, []byte, error) {
 			return 0, nil, err
 		}
 		if !e.delta {
-			for i := len(deltas) - 1; i >= 0; i-- {
-				if raw, err = applyDelta(raw, deltas[i], limits.Object); err != nil {
+			for _, delta := range slices.Backward(deltas) {
+				if raw, err = applyDelta(raw, delta, limits.Object); err != nil {
 					return 0, nil, err
 				}
 			}

@@ -202,8 +202,10 @@ func TestFault_G3(t *testing.T) {
 		{"not a pack", func(*forge) []byte { return []byte("<html>not found</html>") }, `pack header: "<htm" is not "PACK"`},
 		{"empty", func(*forge) []byte { return nil }, "pack header: the pack is cut short"},
 		{"fewer than it says", func(f *forge) []byte { f.object(Blob, "x"); return f.pack(1) }, "object 2 of 2 at offset"},
-		{"no such base", func(f *forge) []byte { f.ref(lost, delta(1, 1, 0x90, 1)); return f.pack(0) },
-			"pack: object at offset 12: its delta base 0700000000000000000000000000000000000000 is not in the pack (thin packs are not taken)"},
+		{
+			"no such base", func(f *forge) []byte { f.ref(lost, delta(1, 1, 0x90, 1)); return f.pack(0) },
+			"pack: object at offset 12: its delta base 0700000000000000000000000000000000000000 is not in the pack (thin packs are not taken)",
+		},
 		{"base before the pack", func(f *forge) []byte { f.ofs(-500, delta(1, 1, 0x90, 1)); return f.pack(0) }, "a delta base 512 bytes back, which is not in the pack"},
 		{"base inside an object", func(f *forge) []byte { f.object(Blob, "xxxx"); f.ofs(13, delta(4, 1, 0x90, 1)); return f.pack(0) }, "no delta base at offset 13"},
 		{"delta of another base", func(f *forge) []byte { f.ofs(f.object(Blob, "xxxx"), delta(5, 1, 0x90, 1)); return f.pack(0) }, errDelta.Error()},
@@ -211,8 +213,10 @@ func TestFault_G3(t *testing.T) {
 		{"delta with a bad op", func(f *forge) []byte { f.ofs(f.object(Blob, "xxxx"), delta(4, 1, 0)); return f.pack(0) }, errDelta.Error()},
 		{"delta cut short", func(f *forge) []byte { f.ofs(f.object(Blob, "xxxx"), delta(4, 9, 9, 'x')); return f.pack(0) }, errDelta.Error()},
 		{"twice the same", func(f *forge) []byte { f.object(Blob, "x"); f.object(Blob, "x"); return f.pack(0) }, "pack: holds blob c1b0730e0133447badcfd47fd144e254807b06e1 twice"},
-		{"a file is missing", func(f *forge) []byte { f.object(Tree, treeOf("a", lost)); return f.pack(0) },
-			"pack: object 0700000000000000000000000000000000000000, which 0af23b21e0cb9e1ddb1d1e9b5ef0d2ae42b33a5b names, is neither"},
+		{
+			"a file is missing", func(f *forge) []byte { f.object(Tree, treeOf("a", lost)); return f.pack(0) },
+			"pack: object 0700000000000000000000000000000000000000, which 0af23b21e0cb9e1ddb1d1e9b5ef0d2ae42b33a5b names, is neither",
+		},
 		{"a parent is missing", func(f *forge) []byte {
 			f.object(Tree, "")
 			f.object(Commit, commitOf(hashOf(Tree, nil), lost))

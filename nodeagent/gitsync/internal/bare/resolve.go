@@ -37,11 +37,11 @@ func (r *resolver) resolve() error {
 	r.parent = map[int32]int32{}
 	r.byID = map[Hash][]int32{}
 	for i := range r.entries {
-		switch e := &r.entries[i]; {
-		case e.kind == ofsDelta:
+		switch e := &r.entries[i]; e.kind {
+		case ofsDelta:
 			r.byBase = append(r.byBase, int32(i))
 			r.left++
-		case e.kind == refDelta:
+		case refDelta:
 			r.byID[e.base] = append(r.byID[e.base], int32(i))
 			r.left++
 		}

@@ -45,7 +45,7 @@ func (p *pack) verify(ctx context.Context) error {
 	if _, err := io.Copy(sum, contextReader{ctx, io.NewSectionReader(p.file, 0, p.size-20)}); err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(p.path), err)
 	}
-	if Hash(sum.Sum(nil)) != p.index.pack {
+	if Hash(sum.Sum(nil)) != p.pack {
 		return fmt.Errorf("%s: %w: the checksum does not match", filepath.Base(p.path), ErrCorrupt)
 	}
 	return nil
