@@ -261,4 +261,3 @@ func mustReadDir(t *testing.T, dir string) []os.DirEntry {
 	}
 	return e
 }
-
