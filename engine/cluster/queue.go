@@ -63,7 +63,7 @@ func (t *tx) run(k desired.Key) {
 			return
 		}
 		err := asError(p)
-		if _, ok := errors.AsType[stallError](err); ok {
+		if _, ok := errors.AsType[stallError](err); ok || t.strict && errors.Is(err, errBudget) {
 			panic(p)
 		}
 		t.s, t.work = save, work
