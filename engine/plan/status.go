@@ -90,7 +90,7 @@ func (b *statusBuilder) container(c *corev1.Container, init bool) corev1.Contain
 		st.State.Running = &corev1.ContainerStateRunning{StartedAt: *at(got.Started)}
 		h := b.health[got.ID]
 		started = !h.NotStarted
-		st.Ready = started && !h.NotReady
+		st.Ready = started && !h.NotReady && (!init || Sidecar(c))
 	case Exited:
 		ended := b.terminated(got)
 		policy := b.p.Spec.RestartPolicy
