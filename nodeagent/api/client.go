@@ -145,18 +145,17 @@ func (c *Client) Logs(ctx context.Context, namespace, pod string, o LogOptions, 
 	if resp.StatusCode != http.StatusOK {
 		return refusal(resp.StatusCode, resp.Body)
 	}
-	_, err = demux(resp.Body, stdout, stderr)
+	if _, err = demux(resp.Body, stdout, stderr); errors.Is(err, io.EOF) {
+		return nil
+	}
 	return err
 }
 
-// demux copies frames to where they belong until the stream is over.
+// demux copies frames to where they belong until one ends the stream. A stream that just stops is io.EOF.
 func demux(r io.Reader, stdout, stderr io.Writer) (exit int, err error) {
 	in := bufio.NewReader(r)
 	for {
 		channel, data, err := readFrame(in)
-		if errors.Is(err, io.EOF) {
-			return 0, nil
-		}
 		if err != nil {
 			return 0, err
 		}
@@ -228,5 +227,9 @@ func (c *Client) Exec(ctx context.Context, namespace, pod string, req ExecReques
 			}
 		}()
 	}
-	return demux(in, s.Stdout, s.Stderr)
+	exit, err = demux(in, s.Stdout, s.Stderr)
+	if errors.Is(err, io.EOF) {
+		return 0, errors.New("the agent went away before the command ended; its exit status is not known")
+	}
+	return exit, err
 }

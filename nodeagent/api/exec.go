@@ -24,7 +24,10 @@ const (
 	chanEOF    // standard input has ended
 )
 
-const maxFrame = 256 << 10
+const (
+	maxFrame    = 256 << 10 // bytes
+	inputFrames = 16        // of standard input that wait for a command: so far a client's leaving is seen although it does not read
+)
 
 // ExecRequest is one command to be run in a container.
 type ExecRequest struct {
@@ -85,7 +88,7 @@ func (c channelWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// readFrame reads one frame.
+// readFrame reads one frame. It returns io.EOF only between frames.
 func readFrame(r io.Reader) (channel byte, data []byte, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -96,8 +99,13 @@ func readFrame(r io.Reader) (channel byte, data []byte, err error) {
 		return 0, nil, fmt.Errorf("frame of %d bytes, at most %d are allowed", n, maxFrame)
 	}
 	data = make([]byte, n)
-	_, err = io.ReadFull(r, data)
-	return head[0], data, err
+	if _, err := io.ReadFull(r, data); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, nil, err
+	}
+	return head[0], data, nil
 }
 
 // exec takes the connection over and runs a command over it. A client that vanishes ends the command.
@@ -131,15 +139,24 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 	defer stdin.Close()
 	if req.Stdin {
 		streams.Stdin = stdin
+	} else {
+		stdin.Close()
 	}
 	resize := make(chan Size, 1)
 	streams.Resize = resize
 	if req.Size != (Size{}) {
 		resize <- req.Size
 	}
+	input := make(chan []byte, inputFrames)
 	go func() {
 		defer cancel()
-		feed.CloseWithError(readInput(buf.Reader, feed, resize))
+		readInput(buf.Reader, input, resize)
+	}()
+	go func() {
+		defer feed.Close()
+		for data := range input {
+			_, _ = feed.Write(data) // fails once the command takes no more; the rest goes nowhere
+		}
 	}()
 	code, err := s.backend.Exec(ctx, r.PathValue("namespace"), r.PathValue("name"), req, streams)
 	if err != nil {
@@ -149,20 +166,29 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 	_, _ = out.channel(chanExit).Write([]byte(strconv.Itoa(code)))
 }
 
-// readInput feeds a command's standard input and its terminal's size until the client is gone.
-func readInput(r *bufio.Reader, feed *io.PipeWriter, resize chan Size) error {
+// readInput reads a command's standard input and its terminal's size until the client is gone. It closes input at the
+// end of what there is.
+func readInput(r *bufio.Reader, input chan<- []byte, resize chan Size) {
+	ended := false
+	end := func() {
+		if !ended {
+			close(input)
+		}
+		ended = true
+	}
+	defer end()
 	for {
 		channel, data, err := readFrame(r)
 		if err != nil {
-			return io.EOF
+			return
 		}
 		switch channel {
 		case chanStdin:
-			if _, err := feed.Write(data); err != nil {
-				continue // the command takes no more; go on reading to see the client leave
+			if !ended {
+				input <- data
 			}
 		case chanEOF:
-			feed.Close()
+			end()
 		case chanResize:
 			var size Size
 			if json.Unmarshal(data, &size) == nil {
