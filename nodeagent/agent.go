@@ -194,9 +194,14 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 		a.start(ctx, a.wants.Want[steps[0].Pod], steps[:n:n])
 		steps = steps[n:]
 	}
-	for _, t := range a.retry {
-		if wake == 0 || t.at < wake {
-			wake = t.at
+	for id, t := range a.retry {
+		switch {
+		case t.at > now:
+			if wake == 0 || t.at < wake {
+				wake = t.at
+			}
+		case !a.busy[id]: // its turn came, and there is nothing more to do
+			delete(a.retry, id)
 		}
 	}
 	a.report(have, health, now)
