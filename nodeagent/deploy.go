@@ -118,8 +118,8 @@ func (d *Deployer) environments(ctx context.Context) ([]render.Environment, rend
 	}
 	tree, err := d.opt.Source.Tree(ctx, head)
 	if err != nil {
-		if p, ok := errors.AsType[render.Problem](err); ok {
-			return nil, render.Problems{p}, nil
+		if fault, ok := errors.AsType[*source.Fault](err); ok {
+			return nil, render.Problems{{File: fault.Path, Text: fault.Text}}, nil
 		}
 		return nil, nil, fmt.Errorf("read %s: %w", head.Short(), err)
 	}
