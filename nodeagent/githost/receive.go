@@ -80,6 +80,7 @@ func (s *Server) receivePack(q *request) {
 	if len(c.updates) == 0 {
 		return // a probe: the client sees whether it may push before it sends a big pack
 	}
+	begun := time.Now()
 	err = s.take(q, c, body)
 	ctx := q.r.Context()
 	// What is left of the body is read in any case: a client that is still sending would not read the answer, and
@@ -90,6 +91,8 @@ func (s *Server) receivePack(q *request) {
 	}
 	if err != nil {
 		s.opt.Log.InfoContext(ctx, "push refused", "from", q.r.RemoteAddr, "refs", len(c.updates), "err", err)
+	} else {
+		s.opt.Log.InfoContext(ctx, "push received", "from", q.r.RemoteAddr, "refs", len(c.updates), "begun", begun, "took", time.Since(begun).Round(time.Millisecond).String())
 	}
 	pkt := &pktWriter{w: q.out}
 	if c.report {
