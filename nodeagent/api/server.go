@@ -71,6 +71,7 @@ func NewServer(b Backend, log *slog.Logger) *Server {
 	}))
 	mux.HandleFunc("GET /v1/pods/{namespace}/{name}/logs", s.logs)
 	mux.HandleFunc("POST /v1/pods/{namespace}/{name}/exec", s.exec)
+	mux.HandleFunc("GET /debug/pprof/{name}", s.profile)
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, maxRequest),
 		ReadHeaderTimeout: headerTimeout,
