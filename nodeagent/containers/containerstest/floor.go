@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ type Floor struct {
 	shim   string
 	runc   string
 	state  string
-	n      int
+	n      atomic.Int64
 }
 
 // OpenFloor starts it, until the test ends.
@@ -69,8 +70,7 @@ func OpenFloor(t testing.TB) *Floor {
 
 // Start makes and starts one container that sleeps, and tells how long that took; remove takes it away again.
 func (f *Floor) Start(ctx context.Context) (took time.Duration, remove func() error, err error) {
-	f.n++
-	id := fmt.Sprint("floor-", f.n)
+	id := fmt.Sprint("floor-", f.n.Add(1))
 	began := time.Now()
 	c, err := f.client.NewContainer(ctx, id,
 		containerd.WithNewSnapshot(id, f.image),
