@@ -1,0 +1,154 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// processes are those of the node by role. Containers' processes are not among them.
+func (n *Node) processes() map[string][]int {
+	roles := map[string][]int{}
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		b, err := os.ReadFile(dir + "/cmdline")
+		if err != nil {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		line := string(b)
+		switch {
+		case pid == n.agent.Process.Pid:
+			roles["agent"] = append(roles["agent"], pid)
+		case strings.Contains(line, "containerd-child") && strings.Contains(line, n.Data):
+			roles["containerd"] = append(roles["containerd"], pid)
+		case strings.Contains(line, "renderer-child") && parent(pid) == n.agent.Process.Pid:
+			roles["renderer"] = append(roles["renderer"], pid)
+		case strings.HasPrefix(line, n.Data) && strings.Contains(line, "shim"):
+			roles["shim"] = append(roles["shim"], pid)
+		}
+	}
+	return roles
+}
+
+// parent is the process that started another; 0 when that is gone.
+func parent(pid int) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	if fields := strings.Fields(rest); len(fields) > 1 {
+		ppid, _ := strconv.Atoi(fields[1])
+		return ppid
+	}
+	return 0
+}
+
+// memory reads one line of a process's smaps_rollup ("Pss", "Anonymous"), in MiB.
+func memory(pid int, field string) float64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib / 1024
+		}
+	}
+	return 0
+}
+
+// cpu is the time for which the threads of a process ran.
+func cpu(pid int) (sum time.Duration) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if fields := strings.Fields(string(b)); err == nil && len(fields) > 0 {
+			ns, _ := strconv.ParseInt(fields[0], 10, 64)
+			sum += time.Duration(ns)
+		}
+	}
+	return sum
+}
+
+// machineCPU is the time for which the whole machine was not idle, in seconds.
+func machineCPU() float64 {
+	b, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(b), "\n")
+	ticks := 0.0
+	for i, field := range strings.Fields(line) {
+		if v, err := strconv.ParseFloat(field, 64); err == nil && i != 4 && i != 5 && i < 8 { // without idle and iowait
+			ticks += v
+		}
+	}
+	return ticks / 100
+}
+
+// benchIdleCPU watches agent and containerd do nothing.
+func (n *Node) benchIdleCPU(name string, over time.Duration) {
+	roles := n.processes()
+	began := time.Now()
+	before := map[string]time.Duration{}
+	for _, role := range []string{"agent", "containerd", "shim"} {
+		for _, pid := range roles[role] {
+			before[role] -= cpu(pid)
+		}
+	}
+	time.Sleep(over)
+	for role := range before {
+		for _, pid := range roles[role] {
+			before[role] += cpu(pid)
+		}
+	}
+	part := func(d time.Duration) float64 { return 100 * float64(d) / float64(time.Since(began)) }
+	figure{Name: name + ": agent and containerd", Unit: "% of a core", Goal: 0.5}.print(part(before["agent"] + before["containerd"]))
+	figure{Name: name + ": agent alone", Unit: "% of a core"}.print(part(before["agent"]))
+	if len(roles["shim"]) > 0 {
+		figure{Name: name + ": all shims", Unit: "% of a core"}.print(part(before["shim"]))
+	}
+}
+
+// benchMemory tells what agent and containerd keep, some time after the last pod went.
+func (n *Node) benchMemory(when string, wait time.Duration) {
+	time.Sleep(wait)
+	roles := n.processes()
+	sum := 0.0
+	for _, role := range []string{"agent", "containerd"} {
+		for _, pid := range roles[role] {
+			sum += memory(pid, "Pss")
+			figure{Name: "anonymous memory, pods came and went, " + when + ": " + role, Unit: "MiB"}.print(memory(pid, "Anonymous"))
+		}
+	}
+	figure{Name: "memory (Pss), pods came and went, " + when + ": agent and containerd", Unit: "MiB", Goal: 80}.print(sum)
+	for _, pid := range roles["renderer"] {
+		figure{Name: "memory (Pss), pods came and went, " + when + ": renderer, which ends after a minute", Unit: "MiB"}.print(memory(pid, "Pss"))
+	}
+	if left := len(roles["shim"]); left > 0 {
+		n.t.Errorf("%d shims are left", left)
+	}
+}
+
+// benchRoles tells what each role of the binary costs by itself.
+func (n *Node) benchRoles() {
+	roles := n.processes()
+	for _, role := range []string{"agent", "containerd", "renderer", "shim"} {
+		var anonymous, pss []float64
+		for _, pid := range roles[role] {
+			anonymous, pss = append(anonymous, memory(pid, "Anonymous")), append(pss, memory(pid, "Pss"))
+		}
+		figure{Name: fmt.Sprintf("anonymous memory with %d pods: %s", benchPods, role), Unit: "MiB"}.print(anonymous...)
+		figure{Name: fmt.Sprintf("memory (Pss) with %d pods: %s", benchPods, role), Unit: "MiB"}.print(pss...)
+	}
+	var took []float64
+	for range benchTurns {
+		began := time.Now()
+		if out, err := exec.CommandContext(context.Background(), binary(n.t), "version").CombinedOutput(); err != nil {
+			n.t.Fatalf("shoal version: %v\n%s", err, out)
+		}
+		took = append(took, ms(time.Since(began)))
+	}
+	figure{Name: "shoal version, exec to exit", Unit: "ms"}.print(took...)
+}
