@@ -25,7 +25,7 @@ type Wants struct {
 	Faults   map[control.PodID]error // pods whose words could not be read; they are not in Want
 	made     map[control.PodID]*made
 	configs  map[desired.Digest]any // decoded ConfigMaps and Secrets that pods refer to
-	services map[string][]corev1.EnvVar
+	services map[string]*namespaceEnv
 }
 
 // made remembers what a Pod was made from.
@@ -33,7 +33,14 @@ type made struct {
 	record   *control.Pod
 	node     *cluster.Node
 	configs  []desired.Digest
-	services string
+	services *namespaceEnv // nil: it wants none
+}
+
+// namespaceEnv is what the pods of a namespace are told of its services. Pods share it: as many variables as there
+// are services, in as many pods, would be most of what the agent does and holds. It is the same one as long as the
+// variables are.
+type namespaceEnv struct {
+	vars []corev1.EnvVar // sorted by name
 }
 
 // NewWants makes an empty one.
@@ -45,8 +52,8 @@ func (w *Wants) Copy() Want { return maps.Clone(w.Want) }
 // Update brings Want to what s says the node must run.
 func (w *Wants) Update(s *cluster.State, id place.NodeID, content desired.Content) {
 	w.Faults = map[control.PodID]error{}
-	w.services = map[string][]corev1.EnvVar{}
-	was, wasMade, wasConfigs := w.Want, w.made, w.configs
+	was, wasMade, wasConfigs, wasServices := w.Want, w.made, w.configs, w.services
+	w.services = map[string]*namespaceEnv{}
 	w.Want, w.made, w.configs = make(Want, len(was)), make(map[control.PodID]*made, len(was)), map[desired.Digest]any{}
 	node, _ := s.Nodes().Get(id)
 	for record := range s.PodsOn(id) {
@@ -58,10 +65,8 @@ func (w *Wants) Update(s *cluster.State, id place.NodeID, content desired.Conten
 		m := &made{record: record, node: node}
 		p := &Pod{Pod: *record, Spec: &template.Spec, Annotations: template.Annotations}
 		if links := p.Spec.EnableServiceLinks; links == nil || *links {
-			p.ServiceEnv = w.serviceEnv(s, record.Namespace, content)
-			for _, v := range p.ServiceEnv {
-				m.services += v.Name + "=" + v.Value + "\n"
-			}
+			m.services = w.serviceEnv(s, record.Namespace, wasServices[record.Namespace], content)
+			p.ServiceEnv = m.services.vars
 		}
 		if err := w.configure(s, p, m, wasConfigs, content); err != nil {
 			w.Faults[record.ID] = err
@@ -193,7 +198,7 @@ func referenced(spec *corev1.PodSpec) []reference {
 
 // serviceEnv are the variables {SVC}_SERVICE_HOST, {SVC}_SERVICE_PORT and Docker's links for the services of a
 // namespace, as the kubelet makes them, sorted.
-func (w *Wants) serviceEnv(s *cluster.State, namespace string, content desired.Content) []corev1.EnvVar {
+func (w *Wants) serviceEnv(s *cluster.State, namespace string, known *namespaceEnv, content desired.Content) *namespaceEnv {
 	if env, ok := w.services[namespace]; ok {
 		return env
 	}
@@ -209,8 +214,11 @@ func (w *Wants) serviceEnv(s *cluster.State, namespace string, content desired.C
 		env = append(env, serviceVars(key.Name, svc.ClusterIP, o.Spec.Ports)...)
 	}
 	slices.SortFunc(env, func(a, b corev1.EnvVar) int { return strings.Compare(a.Name, b.Name) })
-	w.services[namespace] = env
-	return env
+	if known == nil || !slices.Equal(known.vars, env) {
+		known = &namespaceEnv{vars: env}
+	}
+	w.services[namespace] = known
+	return known
 }
 
 func serviceVars(name string, ip netip.Addr, ports []corev1.ServicePort) []corev1.EnvVar {
