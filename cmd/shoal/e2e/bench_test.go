@@ -15,7 +15,7 @@ import (
 // How much is measured. SHOAL_BENCH_IDLE shortens the time that idling is watched, for trials.
 const (
 	benchPods  = 100
-	benchTurns = 20 // of what takes parts of a second
+	benchTurns = 10 // of what takes parts of a second
 	benchIdle  = 60 * time.Second
 )
 
