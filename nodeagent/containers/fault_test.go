@@ -164,13 +164,20 @@ func TestFault_C3(t *testing.T) {
 	}
 }
 
+// shimOf is the pid of a pod's shim.
+func shimOf(p *pod) int {
+	p.shimMu.Lock()
+	defer p.shimMu.Unlock()
+	return p.shim.pid
+}
+
 // TestFault_C4 kills a pod's shim, and the first process of a container.
 func TestFault_C4(t *testing.T) {
 	n := newNode(t)
 	p := n.run(n.podOf("sleep", "1000"))
 	h := n.pod(p.ID)
 	netns, pid := inode(t, n.Netns(p.ID)), h.newest("main").state.Pid
-	mustNot(t, unix.Kill(h.shim.pid, unix.SIGKILL))
+	mustNot(t, unix.Kill(shimOf(h), unix.SIGKILL))
 	at := time.Now()
 	if c := n.exit(p, "main"); c.ExitCode != 137 {
 		t.Errorf("got %+v", c)
@@ -197,7 +204,7 @@ func TestFault_C4(t *testing.T) {
 
 	// Killed while nobody looks.
 	mustNot(t, n.Start(ctx(t), n.launch(p, 2)))
-	shim := h.shim.pid
+	shim := shimOf(h)
 	n.Close()
 	mustNot(t, unix.Kill(shim, unix.SIGKILL))
 	n.wait("the shim's end", func() bool {
@@ -254,7 +261,7 @@ func TestFault_C19(t *testing.T) {
 func TestReboot(t *testing.T) {
 	n := newNode(t)
 	p := n.run(n.podOf("sleep", "1000"))
-	shim, pid := n.pod(p.ID).shim.pid, n.pod(p.ID).newest("main").state.Pid
+	shim, pid := shimOf(n.pod(p.ID)), n.pod(p.ID).newest("main").state.Pid
 	mustNot(t, n.Shutdown(ctx(t)))
 	for _, k := range []int{shim, pid} {
 		unix.Kill(k, unix.SIGKILL)
