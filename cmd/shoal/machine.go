@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -73,11 +74,18 @@ type machine struct {
 	closers    []func() error
 }
 
+// gcPercent is how much garbage the agent lets gather, in percent of what it holds, before it collects it: an agent
+// idles most of its life and shares its machine, so memory is worth more than the CPU time. GOGC overrules it.
+const gcPercent = 40
+
 // openMachine opens the parts in the order in which they need each other. What was opened is closed again if a
 // later part fails.
 func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *machine, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the agent needs root, for namespaces, mounts and nftables: sudo shoal agent")
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}}
 	defer func() {
