@@ -26,6 +26,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/internal/residence"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/containers"
@@ -330,6 +331,7 @@ func (m *machine) run(ctx context.Context) error {
 		g.Go(func() error { return serve(ctx, l, mux) })
 	}
 	g.Go(func() error { return m.collect(ctx) })
+	g.Go(func() error { residence.Keep(ctx); return nil })
 	if l := m.listeners["registry"]; l != nil {
 		server, err := registry.New(ctx, registry.Options{
 			Content: m.containers.Content(), Images: m.containers.Images(), Leases: m.containers.Client().LeasesService(),

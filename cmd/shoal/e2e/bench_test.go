@@ -82,7 +82,7 @@ func BenchmarkNode(b *testing.B) {
 		repo.Push("none\n\nShoal-Allow-Delete: all")
 		n.Eventually(2*time.Minute, func() error { return n.podsReady(0) })
 		n.benchMemory("right after", 0)
-		n.benchMemory("after a minute", time.Minute)
+		n.benchMemory("at rest", 75*time.Second) // the renderer has ended, and memory was given back
 		n.benchIdleCPU("idle CPU, pods came and went", idle)
 		for i := range 10 {
 			repo.writeApp(i, "probe:v1", "again")

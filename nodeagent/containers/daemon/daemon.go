@@ -22,6 +22,8 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/internal/residence"
+
 	_ "github.com/containerd/containerd/v2/plugins/content/local/plugin"
 	_ "github.com/containerd/containerd/v2/plugins/diff/walking/plugin"
 	_ "github.com/containerd/containerd/v2/plugins/events"
@@ -111,6 +113,7 @@ func run(root, state, socket string) error {
 		_, _ = io.WriteString(ready, "1")
 		ready.Close()
 	}
+	go residence.Keep(ctx)
 	<-stop
 	return nil
 }
