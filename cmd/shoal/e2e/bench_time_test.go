@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -60,10 +62,16 @@ func (n *Node) firstWords(app string, after time.Time) (at time.Time) {
 	return at
 }
 
+// stage is a step of a roll-out and its time, as the pusher is shown it: since the push was taken in.
+var stage = regexp.MustCompile(`(activated|created|process started|all ready) after (\d+) ms`)
+
 // timePush pushes what is in the work tree and takes the time from the push's arrival to the app's new process.
 func (r *Repository) timePush(app, message string) float64 {
 	r.n.t.Helper()
-	r.Push(message)
+	for _, stage := range stage.FindAllStringSubmatch(r.Push(message), -1) {
+		took, _ := strconv.ParseFloat(stage[2], 64)
+		r.stages[stage[1]] = append(r.stages[stage[1]], took)
+	}
 	received, err := r.n.pushReceived()
 	if err != nil {
 		r.n.t.Fatal(err)
@@ -80,6 +88,9 @@ func (n *Node) benchValues(repo *Repository, floor floor) {
 		n.Eventually(soon, func() error { return n.podsReady(benchPods) })
 	}
 	figure{Name: "push received to process runs, a value changed", Unit: "ms", Goal: 150, Floor: floor.one}.print(took...)
+	for _, stage := range []string{"activated", "created", "process started", "all ready"} {
+		figure{Name: "a value changed, as the pusher sees it: " + stage, Unit: "ms"}.print(repo.stages[stage]...)
+	}
 }
 
 // benchImages changes the image of one app; the image is in the node's store.

@@ -16,8 +16,9 @@ import (
 
 // Repository is a clone from which a test pushes to a node.
 type Repository struct {
-	n   *Node
-	Dir string
+	n      *Node
+	Dir    string
+	stages map[string][]float64 // of pushes that were timed: ms by step
 }
 
 const modFile = `module: "shop.example/cluster"
@@ -55,7 +56,7 @@ app: web: {
 // Repository makes a clone with the given files beside shoal.cue.
 func (n *Node) Repository(files map[string]string) *Repository {
 	n.t.Helper()
-	r := &Repository{n: n, Dir: n.t.TempDir()}
+	r := &Repository{n: n, Dir: n.t.TempDir(), stages: map[string][]float64{}}
 	r.git("init", "-q", "-b", "main")
 	r.git("config", "user.name", "Ann Author")
 	r.git("config", "user.email", "ann@shop.example")
