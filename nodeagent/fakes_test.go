@@ -29,15 +29,16 @@ type machine struct {
 	events  chan struct{}
 	begun   time.Time
 
-	mu       sync.Mutex // guards what follows, and the ring
-	have     plan.Have
-	images   map[string]bool
-	pullErr  map[string]error
-	pullTime time.Duration
-	stopErr  error
-	looks    int
-	diary    []string
-	reports  []cluster.Phase
+	mu        sync.Mutex // guards what follows, and the ring
+	have      plan.Have
+	images    map[string]bool
+	pullErr   map[string]error
+	pullTime  time.Duration
+	stopErr   error
+	looks     int
+	endpoints int // in the tables of the firewall
+	diary     []string
+	reports   []cluster.Phase
 }
 
 // newMachine is called in a bubble, whose clock it sets to the time at which test rings begin.
@@ -255,9 +256,10 @@ func (f *memFirewall) Apply(_ context.Context, t wire.Tables) error {
 	for _, p := range t.Ports {
 		n += len(p.Endpoints)
 	}
-	if len(t.Ports) > 0 {
+	if n != f.endpoints {
 		(*machine)(f).note("%d endpoints", n)
 	}
+	f.endpoints = n
 	return nil
 }
 
