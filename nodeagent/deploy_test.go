@@ -1,0 +1,183 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/render"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// upstream is a repository in memory: commits in a line, each with a text of manifests for the one environment.
+type upstream struct {
+	t       *testing.T
+	texts   map[source.ID]string // "fault": a tree that breaks a rule; "problem": an app that does not evaluate
+	order   []source.ID
+	head    source.ID
+	trailer string
+	err     error // of the renderer
+	renders int
+}
+
+func (u *upstream) push(text string) {
+	u.head = source.ID(fmt.Sprintf("%x", len(u.order)+1) + strings.Repeat("0", 39))
+	u.order = append(u.order, u.head)
+	u.texts[u.head] = text
+}
+
+func (u *upstream) Tree(_ context.Context, id source.ID) (source.Tree, error) {
+	if u.texts[id] == "fault" {
+		return nil, &source.Fault{Path: "a/b", Text: "is too large"}
+	}
+	return source.New(id, id, nil), nil
+}
+
+func (u *upstream) Commit(_ context.Context, id source.ID) (source.Commit, error) {
+	return source.Commit{ID: id, Message: "subject\n\n" + u.trailer + "\n"}, nil
+}
+
+func (u *upstream) Head(context.Context, string) (source.ID, bool, error) {
+	return u.head, u.head != "", nil
+}
+
+func (u *upstream) Relate(_ context.Context, from, to source.ID) (source.Relation, error) {
+	if to > from {
+		return source.Forward, nil
+	}
+	return source.Backward, nil
+}
+
+func (u *upstream) Pin(context.Context, string, source.ID) error { return nil }
+
+var dev = render.Environment{Name: "dev", Namespace: "dev", Ref: "refs/heads/main"}
+
+func (u *upstream) Environments(context.Context, source.Tree) ([]render.Environment, render.Problems, error) {
+	return []render.Environment{dev}, nil, nil
+}
+
+func (u *upstream) Render(_ context.Context, tree source.Tree, env render.Environment) ([]Rendered, error) {
+	u.renders++
+	if u.err != nil {
+		return nil, u.err
+	}
+	app := render.App{Name: "app"}
+	text := u.texts[tree.Commit()]
+	if text == "problem" {
+		app.Problems = render.Problems{{File: "apps/app/app.cue", Line: 3, Text: "wrong", App: "app"}}
+	} else {
+		for _, doc := range splitDocs(text) {
+			b, err := yaml.YAMLToJSON([]byte(doc))
+			if err != nil {
+				return nil, err
+			}
+			app.Objects = append(app.Objects, render.Object{JSON: b, File: "apps/app/app.yaml", Line: 1})
+		}
+	}
+	compiled, blobs := desired.Compile(env, app)
+	return []Rendered{{App: compiled, Blobs: func() ([]desired.Blob, error) { return blobs, nil }}}, nil
+}
+
+func (u *upstream) Resolve(context.Context, string) (string, error) {
+	return "", errors.New("offline")
+}
+
+func splitDocs(text string) []string { return strings.Split(text, "---\n") }
+
+// flakyContent fails to store while err is set.
+type flakyContent struct {
+	memContent
+	err error
+}
+
+func (c *flakyContent) Put(ctx context.Context, blobs ...[]byte) error {
+	if c.err != nil {
+		return c.err
+	}
+	return c.memContent.Put(ctx, blobs...)
+}
+
+func TestDeployer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		u := &upstream{texts: map[source.ID]string{}}
+		content := &flakyContent{memContent: memContent{Store: m.ring.Content}}
+		d := NewDeployer(DeployOptions{
+			Ledger: (*memLedger)(m), Content: content, Source: u, Renderer: u, Images: u, Journal: NewJournal(), Branch: dev.Ref,
+			Log: slog.New(slog.DiscardHandler),
+		})
+		// look says what became of the newest commit, and which one runs.
+		look := func() string {
+			verdicts, err := d.Look(t.Context(), io.Discard)
+			said := "nothing to judge"
+			for _, v := range verdicts {
+				said = fmt.Sprintf("accepted=%t changed=%t", v.Accepted, v.Changed)
+				for _, p := range v.Problems {
+					said += "; " + p.File
+				}
+			}
+			if err != nil {
+				said += "; " + err.Error()
+			}
+			if e := d.active("dev"); e != nil {
+				said += "; runs " + string(e.Commit[:1])
+			}
+			return said
+		}
+		step := func(what, want string) {
+			t.Helper()
+			if got := look(); got != want {
+				t.Errorf("%s: %s, want %s", what, got, want)
+			}
+		}
+		step("no commit", "nothing to judge")
+		u.push(deployment("web") + "---\n" + deployment("api") + "---\n" + service("web"))
+		content.err = errors.New("disk full")
+		step("cannot be stored", "accepted=false changed=false; dev: store objects: disk full")
+		content.err = nil
+		step("is stored when it can be", "accepted=true changed=true; runs 1")
+		for _, e := range m.ring.State.Objects().All() {
+			if !content.Has(e.Digest) {
+				t.Errorf("%s is active and not stored", e.Key)
+			}
+		}
+		step("is judged once", "nothing to judge; runs 1")
+
+		u.push("problem")
+		look()
+		u.push(deployment("web") + "---\n" + deployment("api"))
+		step("a good one after a bad one", "accepted=true changed=true; runs 3")
+		u.push("fault")
+		step("a tree that breaks a rule", "accepted=false changed=false; a/b; runs 3")
+		renders := u.renders
+		look()
+		if u.renders != renders {
+			t.Error("a commit that was found wanting was rendered again")
+		}
+		u.push(deployment("web"))
+		u.push(deployment("web") + "---\n" + deployment("api") + "---\n" + deployment("db"))
+		step("the newest wins", "accepted=true changed=true; runs 6")
+		u.push(deployment("web"))
+		step("most would be deleted", "accepted=false changed=false; apps; runs 6")
+		u.push(deployment("web"))
+		u.trailer = "Shoal-Allow-Delete: all"
+		step("and that is allowed", "accepted=true changed=true; runs 8")
+		u.head = u.order[0]
+		step("an old tip is replayed", "accepted=false changed=false; refs/heads/main; runs 8")
+		u.push(deployment("web") + "---\n" + service("web"))
+		u.err = errors.New("the renderer died")
+		if got := look(); !strings.Contains(got, "the renderer died; runs 8") {
+			t.Error(got)
+		}
+		u.err = nil
+		step("what could not be judged is judged again", "accepted=true changed=true; runs 9")
+	})
+}
