@@ -81,7 +81,7 @@ fuzz:
 
 ## bench: one JSON line a figure (needs root)
 bench: build
-	@go test -tags e2e -timeout 60m -count=1 -p 1 -run '^$$' -bench . ./cmd/shoal/e2e/...
+	@set -o pipefail; go test -tags e2e -timeout 60m -count=1 -p 1 -run '^$$' -bench . ./cmd/shoal/e2e/... | grep --line-buffered -E '^\{|^(ok|FAIL|---)'
 
 ## test: all of it, as CI runs it; FULL=1 runs the full counts
 test: setup
