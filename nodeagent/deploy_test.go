@@ -19,7 +19,6 @@ import (
 
 // upstream is a repository in memory: commits in a line, each with a text of manifests for the one environment.
 type upstream struct {
-	t       *testing.T
 	texts   map[source.ID]string // "fault": a tree that breaks a rule; "problem": an app that does not evaluate
 	order   []source.ID
 	head    source.ID

@@ -20,8 +20,10 @@ func FuzzConverge(f *testing.F) {
 		if len(ends) > 64 {
 			return
 		}
-		specs := []string{one, oneNever, oneFail, inits, sidecars,
-			`{restartPolicy: Never, initContainers: [{name: i1, image: a}], containers: [{name: app, image: a}, {name: b, image: c}]}`}
+		specs := []string{
+			one, oneNever, oneFail, inits, sidecars,
+			`{restartPolicy: Never, initContainers: [{name: i1, image: a}], containers: [{name: app, image: a}, {name: b, image: c}]}`,
+		}
 		p := podOf(t, "p", specs[int(kind)%len(specs)])
 		m := model{t: t, pod: p, seen: &Seen{Containers: map[string]*Container{}}, images: map[string]bool{}, now: begin, ends: ends}
 		if kind&0x80 != 0 {

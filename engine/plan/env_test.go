@@ -25,8 +25,10 @@ func environmentPod(t *testing.T, container string) *Pod {
 func TestEnviron(t *testing.T) {
 	tests := []struct{ name, fields, want string }{
 		{"services", ``, ""},
-		{"service variables can be expanded, and replaced", `env: [{name: URL, value: "db://$(DB_SERVICE_HOST)"}, {name: DB_SERVICE_HOST, value: mine}]`,
-			"DB_SERVICE_HOST=mine URL=db://10.96.0.9"},
+		{
+			"service variables can be expanded, and replaced", `env: [{name: URL, value: "db://$(DB_SERVICE_HOST)"}, {name: DB_SERVICE_HOST, value: mine}]`,
+			"DB_SERVICE_HOST=mine URL=db://10.96.0.9",
+		},
 		{"only what came before is expanded", `env: [{name: A, value: $(B)}, {name: B, value: x}, {name: C, value: $(B)}]`, "A=$(B) B=x C=x"},
 		{"escaped, unknown", `env: [{name: A, value: x}, {name: B, value: $$(A)}, {name: C, value: $(NONE)}, {name: D, value: $A}]`, "A=x B=$(A) C=$(NONE) D=$A"},
 		{"envFrom: later sources win, values are not expanded", `envFrom: [{configMapRef: {name: cm}}, {secretRef: {name: sec}}]`, "a=2 b=$(a) pw=p$w"},

@@ -70,37 +70,65 @@ func TestStatus(t *testing.T) {
 		want     string
 	}{
 		{"new", one, nil, nil, nil, nil, pending + " +Initialized" + notReady + "app #0 waiting ContainerCreating\n"},
-		{"image cannot be pulled", one, up(), nil, map[string]Trouble{"app": {Reason: "ErrImagePull", Message: "no such host"}}, nil,
-			pending + " +Initialized" + notReady + "app #0 waiting ErrImagePull\n"},
-		{"first init container at work", inits, up(runs("i1-0")), nil, nil, nil,
-			pending + " -Initialized(ContainersNotInitialized)" + notReady + "i1 #0 started running\ni2 #0 waiting ContainerCreating\napp #0 waiting PodInitializing\n"},
-		{"second init container at work", inits, up(ended("i1-0", 0, 0, 0), runs("i2-0")), nil, nil, nil,
-			pending + " -Initialized(ContainersNotInitialized)" + notReady + "i1 #0 ready ended Completed 0\ni2 #0 started running\napp #0 waiting PodInitializing\n"},
-		{"init container fails", inits, up(ended("i1-1", 1, 1, 1)), nil, nil, nil,
-			pending + " -Initialized(ContainersNotInitialized)" + notReady + "i1 #1 waiting CrashLoopBackOff, before: ended Error 1\ni2 #0 waiting ContainerCreating\napp #0 waiting PodInitializing\n"},
-		{"init container fails for good", `{restartPolicy: Never, initContainers: [{name: i1, image: a}], containers: [{name: app, image: a}]}`, up(ended("i1-0", 1, 0, 0)), nil, nil, nil,
-			"Failed +PodScheduled -Initialized(ContainersNotInitialized)" + notReady + "i1 #0 ended Error 1\napp #0 waiting PodInitializing\n"},
-		{"init containers done", inits, up(ended("i1-0", 0, 0, 0), ended("i2-0", 0, 0, 0), runs("app-0")), nil, nil, nil,
-			running + ready + "i1 #0 ready ended Completed 0\ni2 #0 ready ended Completed 0\napp #0 ready started running\n"},
-		{"sidecar is not ready", sidecars, up(runs("side-0"), ended("i2-0", 0, 0, 0), runs("app-0")), map[string]Health{"side-0": {NotReady: true}}, nil, nil,
-			running + notReady + "side #0 started running\ni2 #0 ready ended Completed 0\napp #0 ready started running\n"},
+		{
+			"image cannot be pulled", one, up(), nil,
+			map[string]Trouble{"app": {Reason: "ErrImagePull", Message: "no such host"}},
+			nil,
+			pending + " +Initialized" + notReady + "app #0 waiting ErrImagePull\n",
+		},
+		{
+			"first init container at work", inits, up(runs("i1-0")), nil, nil, nil,
+			pending + " -Initialized(ContainersNotInitialized)" + notReady + "i1 #0 started running\ni2 #0 waiting ContainerCreating\napp #0 waiting PodInitializing\n",
+		},
+		{
+			"second init container at work", inits, up(ended("i1-0", 0, 0, 0), runs("i2-0")), nil, nil, nil,
+			pending + " -Initialized(ContainersNotInitialized)" + notReady + "i1 #0 ready ended Completed 0\ni2 #0 started running\napp #0 waiting PodInitializing\n",
+		},
+		{
+			"init container fails", inits, up(ended("i1-1", 1, 1, 1)), nil, nil, nil,
+			pending + " -Initialized(ContainersNotInitialized)" + notReady + "i1 #1 waiting CrashLoopBackOff, before: ended Error 1\ni2 #0 waiting ContainerCreating\napp #0 waiting PodInitializing\n",
+		},
+		{
+			"init container fails for good", `{restartPolicy: Never, initContainers: [{name: i1, image: a}], containers: [{name: app, image: a}]}`, up(ended("i1-0", 1, 0, 0)), nil, nil, nil,
+			"Failed +PodScheduled -Initialized(ContainersNotInitialized)" + notReady + "i1 #0 ended Error 1\napp #0 waiting PodInitializing\n",
+		},
+		{
+			"init containers done", inits, up(ended("i1-0", 0, 0, 0), ended("i2-0", 0, 0, 0), runs("app-0")), nil, nil, nil,
+			running + ready + "i1 #0 ready ended Completed 0\ni2 #0 ready ended Completed 0\napp #0 ready started running\n",
+		},
+		{
+			"sidecar is not ready", sidecars, up(runs("side-0"), ended("i2-0", 0, 0, 0), runs("app-0")),
+			map[string]Health{"side-0": {NotReady: true}},
+			nil, nil,
+			running + notReady + "side #0 started running\ni2 #0 ready ended Completed 0\napp #0 ready started running\n",
+		},
 		{"runs", one, up(runs("app-0")), nil, nil, nil, running + ready + "app #0 ready started running\n"},
 		{"readiness", one, up(runs("app-0")), map[string]Health{"app-0": {NotReady: true}}, nil, nil, running + notReady + "app #0 started running\n"},
 		{"startup", one, up(runs("app-0")), map[string]Health{"app-0": {NotStarted: true}}, nil, nil, running + notReady + "app #0 running\n"},
 		{"crashes", one, up(ended("app-3", 1, 3, 3)), nil, nil, nil, running + notReady + "app #3 waiting CrashLoopBackOff, before: ended Error 1\n"},
 		{"out of memory", one, up(oom), nil, nil, nil, running + notReady + "app #1 waiting CrashLoopBackOff, before: ended OOMKilled 137\n"},
-		{"Never, succeeded", oneNever, up(ended("app-0", 0, 0, 0)), nil, nil, nil,
-			"Succeeded +PodScheduled +Initialized -ContainersReady(PodCompleted) -Ready(PodCompleted)\napp #0 ended Completed 0\n"},
+		{
+			"Never, succeeded", oneNever, up(ended("app-0", 0, 0, 0)), nil, nil, nil,
+			"Succeeded +PodScheduled +Initialized -ContainersReady(PodCompleted) -Ready(PodCompleted)\napp #0 ended Completed 0\n",
+		},
 		{"Never, failed", oneNever, up(ended("app-0", 2, 0, 0)), nil, nil, nil, "Failed +PodScheduled +Initialized" + notReady + "app #0 ended Error 2\n"},
 		{"OnFailure, failed and comes again", oneFail, up(ended("app-0", 2, 0, 0)), nil, nil, nil, running + notReady + "app #0 waiting CrashLoopBackOff, before: ended Error 2\n"},
-		{"one of two has ended", `{restartPolicy: Never, containers: [{name: app, image: a}, {name: b, image: a}]}`, up(ended("app-0", 2, 0, 0), runs("b-0")), nil, nil, nil,
-			running + notReady + "app #0 ended Error 2\nb #0 ready started running\n"},
-		{"past its deadline", `{activeDeadlineSeconds: 1, containers: [{name: app, image: a}]}`, up(runs("app-0")), nil, nil, startedAt(begin - minute),
-			"Failed DeadlineExceeded +PodScheduled +Initialized" + notReady + "app #0 ready started running\n"},
-		{"the end is final", one, up(runs("app-0")), nil, nil, func(p *Pod) { p.Pod.Status.Phase, p.Pod.Status.Reason = corev1.PodFailed, "Evicted" },
-			"Failed Evicted +PodScheduled +Initialized" + notReady + "app #0 ready started running\n"},
-		{"told to stop and stopped", one, up(ended("app-0", 143, 0, 0)), nil, nil, func(p *Pod) { p.Deleting = begin },
-			running + notReady + "app #0 ended Error 143\n"},
+		{
+			"one of two has ended", `{restartPolicy: Never, containers: [{name: app, image: a}, {name: b, image: a}]}`, up(ended("app-0", 2, 0, 0), runs("b-0")), nil, nil, nil,
+			running + notReady + "app #0 ended Error 2\nb #0 ready started running\n",
+		},
+		{
+			"past its deadline", `{activeDeadlineSeconds: 1, containers: [{name: app, image: a}]}`, up(runs("app-0")), nil, nil, startedAt(begin - minute),
+			"Failed DeadlineExceeded +PodScheduled +Initialized" + notReady + "app #0 ready started running\n",
+		},
+		{
+			"the end is final", one, up(runs("app-0")), nil, nil, func(p *Pod) { p.Pod.Status.Phase, p.Pod.Status.Reason = corev1.PodFailed, "Evicted" },
+			"Failed Evicted +PodScheduled +Initialized" + notReady + "app #0 ready started running\n",
+		},
+		{
+			"told to stop and stopped", one, up(ended("app-0", 143, 0, 0)), nil, nil, func(p *Pod) { p.Deleting = begin },
+			running + notReady + "app #0 ended Error 143\n",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

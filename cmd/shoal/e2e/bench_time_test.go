@@ -111,7 +111,7 @@ func (n *Node) benchKills(floor floor) {
 	byApp := map[string]int{}
 	for _, pid := range n.containerPIDs("/probe") {
 		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		for _, v := range strings.Split(string(environ), "\x00") {
+		for v := range strings.SplitSeq(string(environ), "\x00") {
 			if app, ok := strings.CutPrefix(v, "APP="); ok {
 				byApp[app] = pid
 			}
