@@ -187,7 +187,6 @@ func (b *Batch) fromCUE(l *Loaded) ([]Object, Problems) {
 		return nil, c.out
 	}
 	unknownFields(files, c)
-	b.unknownInApps(v, c)
 	if err := v.Validate(cue.Concrete(true)); err != nil {
 		c.add(err)
 		for _, k := range append([]string{"app"}, kindFields()...) {
@@ -307,27 +306,6 @@ func unknownFields(files []*ast.File, c *valueProblems) {
 				continue
 			}
 			c.put([]string{name}, fieldText(name), nil)
-		}
-	}
-}
-
-// unknownInApps finds fields of the short form that #App does not have. Since a package embeds the schema, CUE
-// takes them for additions of the package's own; below the first level they reach Kubernetes' strict decoding.
-func (b *Batch) unknownInApps(v cue.Value, c *valueProblems) {
-	def, _, ok := b.definition("app")
-	if !ok {
-		return
-	}
-	apps, err := v.LookupPath(cue.MakePath(cue.Str("app"))).Fields()
-	for err == nil && apps.Next() {
-		fields, err := apps.Value().Fields(cue.Optional(true))
-		for err == nil && fields.Next() {
-			sel := fields.Selector()
-			if sel.LabelType() != cue.StringLabel || defAt(def, []string{sel.Unquoted()}).Exists() {
-				continue
-			}
-			at := []string{"app", apps.Selector().Unquoted(), sel.Unquoted()}
-			c.put(at, c.unknown(at), nil)
 		}
 	}
 }

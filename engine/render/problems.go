@@ -178,7 +178,7 @@ func (c *valueProblems) explain(path []string, errs []cueerrors.Error) string {
 	switch {
 	case strings.Contains(first, "empty disjunction"):
 		return alternatives(errs[1:], first)
-	case strings.HasPrefix(first, "field not allowed"):
+	case strings.HasPrefix(first, "field not allowed"), strings.HasSuffix(first, "no such field in #App"):
 		return c.unknown(path)
 	case strings.HasPrefix(first, "field is required but not present"):
 		return "is required but not set"
