@@ -35,6 +35,7 @@ func Serve(ctx context.Context, o Options) error {
 	unix.CloseOnExec(int(o.Ready.Fd()))
 	unix.CloseOnExec(lockFd)
 	// Caught and dropped, not ignored: containers would inherit that.
+	hearSignals()
 	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	children := make(chan os.Signal, 32)
 	signal.Notify(children, unix.SIGCHLD)
