@@ -69,7 +69,6 @@ type Agent struct {
 	shows   map[control.PodID]*plan.Pod // what its volumes show
 	last    atomic.Pointer[Snapshot]
 	shown   atomic.Pointer[wire.Tables]
-	kick    chan struct{}
 }
 
 // Snapshot is what the agent saw and meant to do at its last look, for those who ask.
@@ -88,7 +87,7 @@ func New(opt Options, journal *Journal) *Agent {
 		opt: opt, wants: plan.NewWants(), journal: journal,
 		busy: map[control.PodID]bool{}, gone: map[control.PodID]bool{},
 		linked: map[control.PodID]bool{}, shows: map[control.PodID]*plan.Pod{}, retry: map[control.PodID]*trouble{},
-		done: make(chan result, 64), starts: make(chan struct{}, opt.Starts), kick: make(chan struct{}, 1),
+		done: make(chan result, 64), starts: make(chan struct{}, opt.Starts),
 	}
 	a.reports = newReporter(opt.Ledger, opt.Log)
 	return a
@@ -136,7 +135,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-a.opt.Links.Events():
 			full = true
 		case <-a.opt.Probes.Events():
-		case <-a.kick:
 		case r := <-a.done:
 			a.finish(ctx, r)
 		case <-wake.C:

@@ -25,7 +25,6 @@ type DeployOptions struct {
 	Source   Source
 	Renderer Renderer
 	Images   Images
-	Journal  *Journal
 	Branch   string // the default branch, "refs/heads/main": environments are declared there
 	Log      *slog.Logger
 }

@@ -110,7 +110,7 @@ func TestDeployer(t *testing.T) {
 		u := &upstream{texts: map[source.ID]string{}}
 		content := &flakyContent{memContent: memContent{Store: m.ring.Content}}
 		d := NewDeployer(DeployOptions{
-			Ledger: (*memLedger)(m), Content: content, Source: u, Renderer: u, Images: u, Journal: NewJournal(), Branch: dev.Ref,
+			Ledger: (*memLedger)(m), Content: content, Source: u, Renderer: u, Images: u, Branch: dev.Ref,
 			Log: slog.New(slog.DiscardHandler),
 		})
 		// look says what became of the newest commit, and which one runs.

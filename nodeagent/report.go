@@ -109,7 +109,8 @@ func (r *reporter) due(now time.Time) (out []cluster.Phase, wait time.Duration) 
 	return out, wait
 }
 
-// run appends reports until ctx ends. An append that fails is tried again with the newest status.
+// run appends reports until ctx ends. An append that fails is tried again; a newer
+// status follows it.
 func (r *reporter) run(ctx context.Context) {
 	for {
 		phases, wait := r.due(time.Now())

@@ -2,7 +2,6 @@ package volumes
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -37,37 +36,12 @@ func (s fileSet) downward(pod *plan.Pod, items []corev1.DownwardAPIVolumeFile, m
 
 // field is a fieldRef of a volume: metadata alone, as in Kubernetes.
 func field(pod *plan.Pod, path string) (string, error) {
-	if name, key, ok := strings.Cut(path, "['"); ok && strings.HasSuffix(key, "']") {
-		key = strings.TrimSuffix(key, "']")
-		switch name {
-		case "metadata.labels":
-			return pod.Labels[key], nil
-		case "metadata.annotations":
-			return pod.Annotations[key], nil
+	if strings.HasPrefix(path, "metadata.") {
+		if value, err := plan.Field(pod, path); err == nil {
+			return value, nil
 		}
 	}
-	switch path {
-	case "metadata.name":
-		return pod.Name, nil
-	case "metadata.namespace":
-		return pod.Namespace, nil
-	case "metadata.uid":
-		return string(pod.ID), nil
-	case "metadata.labels":
-		return formatMap(pod.Labels), nil
-	case "metadata.annotations":
-		return formatMap(pod.Annotations), nil
-	}
 	return "", fmt.Errorf("field %q is not supported; expected metadata.name, namespace, uid, labels or annotations", path)
-}
-
-// formatMap writes key="value" a line, sorted, the value quoted as in Go.
-func formatMap(m map[string]string) string {
-	var lines []string
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		lines = append(lines, fmt.Sprintf("%s=%q", k, m[k]))
-	}
-	return strings.Join(lines, "\n")
 }
 
 // resourceField is a request or limit of a container in units of the divisor, rounded up; a limit that is not
