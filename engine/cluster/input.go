@@ -13,7 +13,7 @@ import (
 
 // EngineVersion covers everything that changes Step's result or D: rules, CUE, schema, Kubernetes'
 // defaulting. It is raised when recorded logs would replay to other hashes.
-const EngineVersion = 1
+const EngineVersion = 2
 
 // Entry is one line of the ledger.
 type Entry struct {

@@ -82,8 +82,42 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 		}
 	}
 
-	p.Set.Pods, p.Set.Ready, p.Set.Available = int32(len(active)), 0, 0
+	missing := int(rs.Replicas) - len(active)
+	if missing < 0 {
+		active = p.shrink(active, -missing)
+	}
+	p.count(active, minReady, now)
+	if p.Set.Ready >= rs.Replicas {
+		p.Set.Failures = 0
+	}
+	switch {
+	case missing > 0 && now < p.Set.RetryAt && p.Set.Failures > 0:
+		p.Wake = soonest(p.Wake, p.Set.RetryAt)
+	case missing > 0:
+		p.Create = missing
+	}
+	return p
+}
+
+// shrink stops the most dispensable of the pods that Git does not name, over of them if there are as many, and
+// returns those that stay.
+func (p *SetPlan) shrink(active []*Pod, over int) (stay []*Pod) {
+	slices.SortFunc(active, byDispensable)
 	for _, pod := range active {
+		if over == 0 || pod.Named() {
+			stay = append(stay, pod)
+			continue
+		}
+		p.Delete = append(p.Delete, Stop{pod.ID, "scaled down"})
+		over--
+	}
+	return stay
+}
+
+// count is of the pods that stay: one that was told to stop counts no more, however ready it still is.
+func (p *SetPlan) count(stay []*Pod, minReady, now int64) {
+	p.Set.Pods, p.Set.Ready, p.Set.Available = int32(len(stay)), 0, 0
+	for _, pod := range stay {
 		if pod.IsReady() {
 			p.Set.Ready++
 		}
@@ -93,31 +127,6 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 			p.Wake = soonest(p.Wake, pod.Ready+minReady)
 		}
 	}
-
-	if p.Set.Ready >= rs.Replicas {
-		p.Set.Failures = 0
-	}
-
-	switch missing := int(rs.Replicas) - len(active); {
-	case missing > 0 && now < p.Set.RetryAt && p.Set.Failures > 0:
-		p.Wake = soonest(p.Wake, p.Set.RetryAt)
-	case missing > 0:
-		p.Create = missing
-	case missing < 0:
-		slices.SortFunc(active, byDispensable)
-		for _, pod := range active {
-			if missing == 0 {
-				break
-			}
-			if pod.Named() {
-				continue
-			}
-			p.Delete = append(p.Delete, Stop{pod.ID, "scaled down"})
-			missing++
-		}
-		p.Set.Pods = rs.Replicas - int32(missing)
-	}
-	return p
 }
 
 // Named tells whether Git names the pod itself, rather than an owner it was made for.
