@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 
@@ -83,6 +84,23 @@ func (t *tx) unfinished(uid string) bool {
 	return false
 }
 
+// before gives the uids, sorted, of the owners of pods that were made for an object of this key and still run, or
+// may: also those of an object that left Git and came back, which its record no longer knows.
+func (t *tx) before(k desired.Key) []string {
+	var uids []string
+	prefix := k.Namespace + "/" + clip(k.Name, shortestBase)
+	for at := range t.s.podNames.pairs.from(pair[string, control.PodID]{at: prefix}) {
+		if !strings.HasPrefix(at.at, prefix) {
+			break
+		}
+		if p, ok := t.s.pods.Get(at.key); ok && p.Source == k && p.Finished == 0 {
+			uids = append(uids, p.Owner.UID)
+		}
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids)
+}
+
 // jobFromGit is the record of a job that Git names. A changed template is another job of the same name: it runs
 // anew, once the pods of the old one are gone.
 func (t *tx) jobFromGit(j *control.Job, o *Object) *control.Job {
@@ -106,8 +124,8 @@ func (t *tx) jobFromGit(j *control.Job, o *Object) *control.Job {
 		for p := range t.s.PodsOf(j.UID) {
 			t.stop(p, "its job's template changed with commit "+clip(string(o.Commit), 12))
 		}
-		now.After = append(slices.Clone(j.After), j.UID)
 	}
+	now.After = t.before(o.Key)
 	return now
 }
 
@@ -123,6 +141,9 @@ func (t *tx) jobSpec(d desired.Digest) *batchv1.JobSpec {
 	}
 }
 
+// shortestBase is how many bytes of a job's name its pods' names have at least.
+const shortestBase = 40
+
 func (t *tx) jobPod(j *control.Job, index string) podSeed {
 	base := j.Key.Name
 	labels := map[string]string{
@@ -130,7 +151,7 @@ func (t *tx) jobPod(j *control.Job, index string) podSeed {
 		"job-name": j.Key.Name, "controller-uid": j.UID, // as they were called first
 	}
 	if index != "" {
-		base = clip(base, 57-1-len(index)) + "-" + index
+		base = clip(base, max(57-1-len(index), shortestBase)) + "-" + index
 		labels[batchv1.JobCompletionIndexAnnotation] = index
 	}
 	seed := podSeed{
@@ -191,14 +212,14 @@ func (t *tx) runCronJob(k desired.Key) {
 		t.dissolveJob(j, why)
 	}
 	if plan.Run != 0 {
-		t.startRun(&plan, o, spec, runs)
+		t.startRun(&plan, o, spec)
 	}
 	t.s.cronjobs.set(&t.s, &plan.CronJob)
 	t.wake(k, plan.Wake)
 }
 
 // startRun makes the job of a run. Unless runs may overlap, its pods wait until those of all others are gone.
-func (t *tx) startRun(plan *control.CronPlan, o *Object, spec *batchv1.CronJobSpec, runs []control.Job) {
+func (t *tx) startRun(plan *control.CronPlan, o *Object, spec *batchv1.CronJobSpec) {
 	c := &plan.CronJob
 	key := desired.Key{Group: "batch", Kind: "Job", Namespace: c.Key.Namespace, Name: plan.Name}
 	if other, ok := t.s.jobs.Get(key); ok {
@@ -212,14 +233,7 @@ func (t *tx) startRun(plan *control.CronPlan, o *Object, spec *batchv1.CronJobSp
 		Images: imagesOf(&template.Spec, env.Images),
 	}
 	if spec.ConcurrencyPolicy != "" && spec.ConcurrencyPolicy != batchv1.AllowConcurrent {
-		for i := range runs {
-			if t.unfinished(runs[i].UID) {
-				j.After = append(j.After, runs[i].UID)
-			}
-			j.After = append(j.After, runs[i].After...)
-		}
-		slices.Sort(j.After)
-		j.After = slices.Compact(j.After)
+		j.After = t.before(c.Key)
 	}
 	t.s.jobs.set(&t.s, j)
 	t.queue.add(key)

@@ -210,6 +210,10 @@ func TestFeature_K7(t *testing.T) {
 			"commit a", "advance 60", "00:01 Running 1 active 0 ok 0 failed", "advance 60", "00:02 Running 0 active 0 ok 0 failed; 1 stopping", "advance 60", "00:03 Running 0 active 0 ok 0 failed; 1 stopping",
 			"gone", "00:03 Running 1 active 0 ok 0 failed",
 		}},
+		{"Forbid: a CronJob that left Git and came back waits for the pods of before", "* * * * *", "concurrencyPolicy: Forbid", []string{
+			"commit a", "advance 60", "commit none", "1 stopping", "commit a", "advance 60", "00:02 Running 0 active 0 ok 0 failed; 1 stopping",
+			"gone", "00:02 Running 1 active 0 ok 0 failed",
+		}},
 		{"down for two days: one run is made up for", "*/5 * * * *", "", []string{
 			"commit a", "sleep 172860", "00:00 Running 1 active 0 ok 0 failed", "ok", "advance 240", "00:00 Complete 0 active 1 ok 0 failed; 00:05 Running 1 active 0 ok 0 failed",
 		}},
