@@ -3,13 +3,17 @@ package containers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -43,6 +47,7 @@ type image struct {
 	config ocispec.ImageConfig
 	lower  []string // directories of its layers, topmost first
 	users  users
+	older  bool // has programs of a 32-bit ABI
 }
 
 // imageStore remembers images by digest, which cannot change. It may forget any of them.
@@ -130,8 +135,8 @@ func (s *imageStore) get(ctx context.Context, d digest.Digest) (*image, error) {
 	if im.lower, err = lowerDirs(mounts); err != nil {
 		return nil, err
 	}
-	if im.users, err = readUsers(mounts, s.o.RunDir); err != nil {
-		return nil, fmt.Errorf("users of image %s: %w", d, err)
+	if err := im.inspect(mounts, s.o.RunDir, config.Architecture); err != nil {
+		return nil, fmt.Errorf("look into image %s: %w", d, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,6 +145,25 @@ func (s *imageStore) get(ctx context.Context, d digest.Digest) (*image, error) {
 	}
 	s.images[d] = im
 	return im, nil
+}
+
+// inspect reads what is needed of the image's files, its layers mounted read-only for that moment.
+func (im *image) inspect(mounts []mount.Mount, runDir, architecture string) (err error) {
+	dir, err := os.MkdirTemp(runDir, ".image-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dir)
+	if err := mount.All(mounts, dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unmount(dir)) }()
+	im.older = needsOlderABI(dir, architecture, append(slices.Clone(im.config.Entrypoint), im.config.Cmd...))
+	if im.users.passwd, err = readInside(dir, "/etc/passwd"); err != nil {
+		return err
+	}
+	im.users.group, err = readInside(dir, "/etc/group")
+	return err
 }
 
 // read gives the config of the image for this machine, and the snapshot that its layers make.

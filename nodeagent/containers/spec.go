@@ -76,6 +76,9 @@ func (r *Runtime) spec(p *pod, l plan.Launch, im *image) (*specs.Spec, error) {
 	}
 	if security.seccomp {
 		s.Linux.Seccomp = seccomp.DefaultProfile(s)
+		if !im.older {
+			narrow(s.Linux.Seccomp)
+		}
 	}
 	return s, nil
 }

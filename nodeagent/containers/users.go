@@ -26,24 +26,6 @@ type users struct {
 	passwd, group []byte
 }
 
-// readUsers reads the files from the image's layers, mounted read-only for that moment.
-func readUsers(mounts []mount.Mount, runDir string) (u users, err error) {
-	dir, err := os.MkdirTemp(runDir, ".image-")
-	if err != nil {
-		return u, err
-	}
-	defer os.Remove(dir)
-	if err := mount.All(mounts, dir); err != nil {
-		return u, err
-	}
-	defer func() { err = errors.Join(err, unmount(dir)) }()
-	if u.passwd, err = readInside(dir, "/etc/passwd"); err != nil {
-		return u, err
-	}
-	u.group, err = readInside(dir, "/etc/group")
-	return u, err
-}
-
 // readInside reads a regular file below root, whose links are followed within root. Absent is nil.
 func readInside(root, name string) ([]byte, error) {
 	path, err := securejoin.SecureJoin(root, name)

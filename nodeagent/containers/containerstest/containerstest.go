@@ -183,6 +183,15 @@ func Program(t testing.TB) []byte {
 	return b
 }
 
+// OlderProgram is the test program for the 32-bit ABI of a machine of 64 bits.
+func OlderProgram(t testing.TB) []byte {
+	t.Helper()
+	older := map[string]string{"amd64": "386", "arm64": "arm"}[runtime.GOARCH]
+	b, err := os.ReadFile(buildIn(t, root(t), "./nodeagent/containers/containerstest/prog", "GOARCH="+older))
+	must(t, err)
+	return b
+}
+
 // Shim builds the pod shim and gives its path.
 func Shim(t testing.TB) string {
 	t.Helper()
@@ -199,7 +208,7 @@ func Runc(t testing.TB) string {
 	return file
 }
 
-var built sync.Map // package -> func() (string, error)
+var built sync.Map // package and environment -> func() (string, error)
 
 // build compiles a program of this module, once in a test binary.
 func build(t testing.TB, pkg string) string {
@@ -207,17 +216,17 @@ func build(t testing.TB, pkg string) string {
 	return buildIn(t, root(t), pkg)
 }
 
-// buildIn compiles a program of the module in directory at.
-func buildIn(t testing.TB, at, pkg string) string {
+// buildIn compiles a program of the module in directory at, with more variables in the environment.
+func buildIn(t testing.TB, at, pkg string, env ...string) string {
 	t.Helper()
-	f, _ := built.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
+	f, _ := built.LoadOrStore(pkg+strings.Join(env, " "), sync.OnceValues(func() (string, error) {
 		dir, err := os.MkdirTemp("", "shoal-built-")
 		if err != nil {
 			return "", err
 		}
 		out := filepath.Join(dir, path.Base(pkg))
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
-		cmd.Dir, cmd.Env = at, append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Dir, cmd.Env = at, append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 		if b, err := cmd.CombinedOutput(); err != nil {
 			os.RemoveAll(dir)
 			return "", fmt.Errorf("build %s: %w\n%s", pkg, err, b)
