@@ -20,8 +20,8 @@
 //
 // # A pod's life
 //
-// CreateSandbox makes the directory RUN/pods/<id>, begins to start the shim, pins the namespaces meanwhile, mounts
-// /dev/shm and makes the parent cgroup with the pod's limits. The caller then links the network namespace.
+// CreateSandbox makes the directory RUN/pods/<id>, with a shim that waited in a directory of its own (spares.go) or one
+// that it begins to start, pins the namespaces meanwhile, mounts /dev/shm and makes the parent cgroup with the pod's limits. The caller then links the network namespace.
 //
 // Start makes an instance, named by pod, container and attempt: an OCI bundle whose root is an overlay of an empty
 // directory over the image's layers. The layers' directories come from a read-only snapshot ("view") made

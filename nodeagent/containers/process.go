@@ -60,6 +60,30 @@ func (p *process) unwatch() {
 	})
 }
 
+// goneWithin bounds how long a process may take to be gone after SIGKILL.
+const goneWithin = 5 * time.Second
+
+// kill kills a process, be it a child or not, and waits until it is gone. The caller knows that pid is the process it
+// means; one that is gone already is fine.
+func kill(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", pid, err)
+	}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(goneWithin); time.Now().Before(deadline); {
+		if n, _ := unix.Poll(poll, 100); n > 0 {
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			return nil
+		}
+	}
+	return fmt.Errorf("kill process %d: it does not end", pid)
+}
+
 // startReady starts cmd, which must write a byte to file descriptor 3 once it is of use, and waits for that. The
 // files of inherit follow from descriptor 4 on.
 func startReady(ctx context.Context, cmd *exec.Cmd, patience time.Duration, inherit ...*os.File) (*process, error) {

@@ -56,7 +56,7 @@ func (o Options) withDefaults() Options {
 }
 
 // maxRunDir keeps RunDir/pods/<36 bytes>/shim.sock within the 107 bytes of a socket's path.
-const maxRunDir = 107 - len("/pods/") - 36 - len("/shim.sock") - len("/.warm-0000")
+const maxRunDir = 107 - len("/pods/") - 36 - len("/shim.sock")
 
 func (o Options) check() error {
 	var errs []error
@@ -96,6 +96,7 @@ type Runtime struct {
 	store  imageStore
 	daemon *daemon // nil with an external containerd
 	unify  bool    // cgroup v2 alone
+	spares spares
 
 	mu     sync.Mutex // guards what follows
 	pods   map[control.PodID]*pod
@@ -122,6 +123,7 @@ func Open(ctx context.Context, o Options) (_ *Runtime, err error) {
 		pods:   map[control.PodID]*pod{},
 		change: make(chan struct{}),
 		unify:  cgroups.Mode() == cgroups.Unified,
+		spares: spares{taken: make(chan struct{}, 1)},
 	}
 	defer func() {
 		if err != nil {
@@ -148,6 +150,10 @@ func Open(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err := r.adopt(ctx); err != nil {
 		return nil, fmt.Errorf("adopt pods: %w", err)
 	}
+	if err := r.clearSpares(ctx); err != nil {
+		return nil, err
+	}
+	r.done.Go(func() { r.keepSpares(run) })
 	r.o.Log.Info("container runtime is open", "pods", len(r.pods), "cgroup", cgroupMode(r.unify))
 	return r, nil
 }

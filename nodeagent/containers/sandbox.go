@@ -28,10 +28,13 @@ func (r *Runtime) CreateSandbox(ctx context.Context, want *plan.Pod) (netns stri
 	p := r.pod(want.ID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	spare := r.takeSpare(p)
 	if err := os.MkdirAll(filepath.Join(p.dir, record.Instances), 0o711); err != nil {
 		return "", fmt.Errorf("create sandbox: %w", err)
 	}
-	p.warm(r) // the slowest part, beside the rest
+	if !spare {
+		p.warm(r) // the slowest part, beside the rest
+	}
 	meta := record.Pod{
 		ID: string(want.ID), Namespace: want.Namespace, Name: want.Name, Epoch: want.Epoch,
 		HostNet: want.Spec.HostNetwork, Cgroup: r.podCgroup(want.ID),

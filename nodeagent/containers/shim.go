@@ -213,23 +213,11 @@ func (p *pod) endShim(ctx context.Context, r *Runtime) error {
 	p.shim = nil // its end is no accident
 	p.shimMu.Unlock()
 	shim.unwatch()
-	fd, err := unix.PidfdOpen(shim.pid, 0)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fd)
 	// It has nothing to put in order: no container is left, the logs are closed.
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("end shim %d: %w", shim.pid, err)
+	if err := kill(shim.pid); err != nil {
+		return fmt.Errorf("end shim: %w", err)
 	}
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for range 50 {
-		if n, _ := unix.Poll(poll, 100); n > 0 {
-			_, _ = unix.Wait4(shim.pid, nil, unix.WNOHANG, nil)
-			return nil
-		}
-	}
-	return fmt.Errorf("end shim %d: it does not end", shim.pid)
+	return nil
 }
 
 // keyed is a set of locks by name.
