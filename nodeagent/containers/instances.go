@@ -64,48 +64,45 @@ func (p *pod) readInstance(name string) *instance {
 		return nil
 	}
 	in := &instance{pod: p, dir: filepath.Join(p.dir, record.Instances, name), container: container, attempt: attempt}
-	p.seenMu.Lock()
-	known, removals := p.seen[name], p.removals
-	p.seenMu.Unlock()
-	in.meta = known.meta
-	if known.state.Finished != 0 {
-		in.state = known.state
-		return in
+	p.knownMu.Lock()
+	defer p.knownMu.Unlock()
+	known := p.known.instances[name]
+	if known == nil {
+		known = &knownInstance{}
 	}
-	if in.meta.ID == "" && record.Read(filepath.Join(in.dir, record.InstanceFile), &in.meta) != nil {
-		in.meta = record.Instance{}
+	var err error
+	if in.meta, err = known.meta.Read(filepath.Join(in.dir, record.InstanceFile)); err != nil {
+		delete(p.known.instances, name)
+		in.meta = record.Instance{} // half made
 	}
-	if record.Read(filepath.Join(in.dir, record.StateFile), &in.state) != nil {
-		in.state = record.State{} // none yet: it was not started
+	// There is no state before it was started.
+	in.state, _ = known.state.Read(filepath.Join(in.dir, record.StateFile))
+	if err == nil {
+		if p.known.instances == nil {
+			p.known.instances = map[string]*knownInstance{}
+		}
+		p.known.instances[name] = known
 	}
-	if in.meta.ID == "" || in.meta == known.meta && in.state.Finished == 0 {
-		return in
-	}
-	p.seenMu.Lock()
-	defer p.seenMu.Unlock()
-	if p.removals != removals {
-		return in // perhaps of this one, after it was read
-	}
-	if p.seen == nil {
-		p.seen = map[string]facts{}
-	}
-	p.seen[name] = facts{in.meta, in.state}
 	return in
 }
 
-// facts are what was read of an instance and cannot change while it is there: what it was made from, and how it
-// ended. Whether it runs is read each time.
-type facts struct {
-	meta  record.Instance
-	state record.State
+// known is what was read of a pod's records, which are looked at far more often than they change.
+type known struct {
+	pod       record.Cache[record.Pod]
+	names     record.Names // of the instances' directories
+	instances map[string]*knownInstance
 }
 
-// forgetInstance drops what is known of an instance that was removed, as it may be made again under its name.
+type knownInstance struct {
+	meta  record.Cache[record.Instance]
+	state record.Cache[record.State]
+}
+
+// forgetInstance drops what is known of an instance that was removed.
 func (p *pod) forgetInstance(name string) {
-	p.seenMu.Lock()
-	delete(p.seen, name)
-	p.removals++
-	p.seenMu.Unlock()
+	p.knownMu.Lock()
+	delete(p.known.instances, name)
+	p.knownMu.Unlock()
 }
 
 // newest gives the newest instance of a container, nil if there is none.

@@ -44,7 +44,9 @@ func (r *Runtime) List(ctx context.Context) (plan.Have, error) {
 // look sees one pod.
 func (r *Runtime) look(id control.PodID) (*plan.Seen, error) {
 	p := r.pod(id)
-	entries, err := os.ReadDir(filepath.Join(p.dir, record.Instances))
+	p.knownMu.Lock()
+	names, err := p.known.names.Read(filepath.Join(p.dir, record.Instances))
+	p.knownMu.Unlock()
 	if errors.Is(err, os.ErrNotExist) {
 		if _, serr := os.Stat(p.dir); serr != nil {
 			r.forget(p)
@@ -55,18 +57,20 @@ func (r *Runtime) look(id control.PodID) (*plan.Seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	var meta record.Pod
-	if record.Read(filepath.Join(p.dir, record.PodFile), &meta) != nil {
-		return &plan.Seen{}, nil // its making was cut short
+	p.knownMu.Lock()
+	meta, err := p.known.pod.Read(filepath.Join(p.dir, record.PodFile))
+	p.knownMu.Unlock()
+	if err != nil {
+		return &plan.Seen{}, nil //nolint:nilerr // its making was cut short
 	}
 	seen := &plan.Seen{
 		Epoch:      meta.Epoch,
 		Namespaces: meta.HostNet || pinned(filepath.Join(p.dir, "ns", "net")),
-		Containers: make(map[string]*plan.Container, len(entries)),
+		Containers: make(map[string]*plan.Container, len(names)),
 	}
-	newest := make(map[string]int, len(entries))
-	for _, e := range entries {
-		if name, attempt, ok := record.ParseInstanceDir(e.Name()); ok {
+	newest := make(map[string]int, len(names))
+	for _, name := range names {
+		if name, attempt, ok := record.ParseInstanceDir(name); ok {
 			if best, there := newest[name]; !there || attempt > best {
 				newest[name] = attempt
 			}

@@ -36,9 +36,8 @@ type pod struct {
 	warming chan struct{} // closed when the start that is under way is over; nil if none is
 	warmErr error
 
-	seenMu   sync.Mutex // guards what follows
-	seen     map[string]facts
-	removals int // of instances
+	knownMu sync.Mutex // guards known
+	known   known
 
 	starts keyed // one start at a time for each container
 }
