@@ -116,7 +116,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer wake.Stop()
 	full := true
 	for {
+		begun := time.Now()
 		next, err := a.reconcile(ctx, full)
+		took := time.Since(begun)
 		if err != nil && ctx.Err() == nil {
 			a.opt.Log.WarnContext(ctx, "reconcile did not finish, will retry", "err", err)
 			next = time.Now().Add(time.Second).UnixMilli()
@@ -141,7 +143,32 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-tick.C: // anything we were not told of
 			full = true
 		}
+		a.restUntil(ctx, begun.Add(took+rest(took)))
 		a.drainDone(ctx)
+	}
+}
+
+// rest is for how long the loop rests after a look that took that long, whatever happens meanwhile: looking at many
+// pods that all stir takes a fifth of a core at most. A look at a few takes less than a millisecond.
+func rest(took time.Duration) time.Duration { return min(4*took, 100*time.Millisecond) }
+
+// restUntil waits until then and takes in the workers that end meanwhile, so that none waits for it.
+func (a *Agent) restUntil(ctx context.Context, until time.Time) {
+	wait := time.Until(until)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-a.done:
+			a.finish(ctx, r)
+		case <-timer.C:
+			return
+		}
 	}
 }
 
