@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type Options struct {
 	Volumes    Volumes
 	Probes     Probes
 	Resync     time.Duration // look again although nothing was reported; default 30 s
-	Starts     int           // pods that are brought up at the same time; default 2, more gains nothing on 2 cores
+	Starts     int           // pods that are brought up at the same time; default one more than processors, as each waits now and then
 	Drain      time.Duration // from the last endpoint's leaving to SIGTERM, for connections under way; default 200 ms
 	Log        *slog.Logger  // default: discard
 }
@@ -43,7 +44,7 @@ type Options struct {
 // WithDefaults returns a copy with zero fields filled in.
 func (o Options) WithDefaults() Options {
 	o.Resync = cmp.Or(o.Resync, 30*time.Second)
-	o.Starts = cmp.Or(o.Starts, 2)
+	o.Starts = cmp.Or(o.Starts, runtime.NumCPU()+1)
 	o.Drain = cmp.Or(o.Drain, 200*time.Millisecond)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
