@@ -29,6 +29,9 @@
 //	child  -> parent  app       its objects or problems, or what Compile made of them
 //	child  -> parent  done
 //
+// Many apps are split between as many children as the machine has processors (lane.go), each with this protocol; one of
+// them stays for the next render.
+//
 // As apps are evaluated in order, the app whose turn it was is to blame for a dead child. If it was not alone in
 // that process it is tried again in a fresh one, so that it does not pay for what came before it. Then it has a
 // problem, which names it and the limit, and the others go on.

@@ -253,7 +253,7 @@ func TestFault_R4(t *testing.T) {
 			if path != "apps/bad/x.yaml" {
 				return
 			}
-			pid := r.proc.pid // the reader is the goroutine that renders
+			pid := r.lane.proc.pid // the reader is the goroutine that renders
 			killer.Go(func() {
 				time.Sleep(200 * time.Millisecond)
 				_ = unix.Kill(pid, unix.SIGKILL)
@@ -321,7 +321,7 @@ func TestFault_R4_Cancel(t *testing.T) {
 	if err == nil || err.Error() != "given up" {
 		t.Fatalf("got %v", err)
 	}
-	if p := r.proc; p != nil {
+	if p := r.lane.proc; p != nil {
 		select {
 		case <-p.waited:
 		default:

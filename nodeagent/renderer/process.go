@@ -151,7 +151,11 @@ func (p *process) receive(r io.Reader) {
 	}
 }
 
+// send fails if the child does not read: then its clocks would not be looked at either.
 func (p *process) send(t frameType, header any, body ...[]byte) error {
+	if err := p.in.SetWriteDeadline(time.Now().Add(p.limits.Wall)); err != nil {
+		return fmt.Errorf("renderer's input: %w", err)
+	}
 	return writeFrame(p.out, t, header, body...)
 }
 

@@ -61,12 +61,12 @@ type Stats struct {
 	Sandbox  Sandbox       // of the child, if there was one
 }
 
-// Renderer renders trees in a child process. Safe for concurrent use; renders are made one at a time.
+// Renderer renders trees in child processes. Safe for concurrent use; renders are made one at a time.
 type Renderer struct {
 	opt Options
 
 	mu    sync.Mutex // guards all below, and is held while a child is used
-	proc  *process
+	lane  lane       // whose child stays for the next render
 	cache *cache
 	idle  *time.Timer
 	uses  int
@@ -84,7 +84,9 @@ func New(opt Options) *Renderer {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Renderer{opt: opt, cache: newCache(opt.Cache)}
+	r := &Renderer{opt: opt, cache: newCache(opt.Cache)}
+	r.lane.opt = &r.opt
+	return r
 }
 
 // errClosed is the error of a Renderer after Close.
@@ -97,10 +99,10 @@ func (r *Renderer) Warm() {
 			return // a render has a child, or is starting one
 		}
 		defer r.mu.Unlock()
-		if r.shut || r.proc != nil {
+		if r.shut || r.lane.proc != nil {
 			return
 		}
-		if _, err := r.child(context.Background()); err != nil {
+		if _, err := r.lane.child(context.Background()); err != nil {
 			r.opt.Log.Warn("renderer did not start, will retry", "err", err)
 			return
 		}
@@ -113,10 +115,8 @@ func (r *Renderer) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.shut = true
-	if r.idle != nil {
-		r.idle.Stop()
-	}
-	r.drop()
+	r.busy()
+	r.lane.drop()
 }
 
 // Render evaluates the apps of a tree in an environment. An app that is wrong, or whose evaluation ran over a
@@ -157,9 +157,9 @@ func (r *Renderer) Render(ctx context.Context, q Request) ([]App, Stats, error) 
 		for i, at := range missing {
 			names[i] = apps[at]
 		}
-		run := &run{renderer: r, request: q, keys: keys, mode: mode, deadline: begun.Add(r.opt.Limits.Total)}
-		results, err := run.all(ctx, names)
-		stats.Start, stats.Sandbox = run.started, run.sandbox
+		r.busy()
+		render := &run{renderer: r, request: q, keys: keys, mode: mode, deadline: begun.Add(r.opt.Limits.Total)}
+		results, err := render.side(ctx, names, &stats)
 		r.rest()
 		if err != nil {
 			return nil, stats, err
@@ -179,8 +179,11 @@ func (r *Renderer) Environments(ctx context.Context, tree source.Tree) ([]render
 	if r.shut {
 		return nil, nil, errClosed
 	}
+	r.busy()
 	defer r.rest()
-	run := &run{renderer: r, request: Request{Tree: tree}, deadline: time.Now().Add(r.opt.Limits.Total)}
+	run := &run{
+		renderer: r, lane: &r.lane, request: Request{Tree: tree}, deadline: time.Now().Add(r.opt.Limits.Total), shared: new(sync.Mutex),
+	}
 	return run.environments(ctx)
 }
 
@@ -196,41 +199,12 @@ func cacheMode(q Request) string {
 	return string(b) + "\x00"
 }
 
-// child returns a child that is ready. The mutex is held.
-func (r *Renderer) child(ctx context.Context) (*process, error) {
+// busy keeps the child from being ended for want of work. The mutex is held.
+func (r *Renderer) busy() {
 	if r.idle != nil {
 		r.idle.Stop()
 	}
 	r.uses++
-	if r.proc != nil {
-		select {
-		case <-r.proc.waited:
-			r.drop()
-		default:
-		}
-	}
-	if r.proc != nil {
-		if cpu, _ := r.proc.usage(); cpu > r.opt.Limits.Life {
-			r.drop()
-		}
-	}
-	if r.proc != nil {
-		return r.proc, nil
-	}
-	p, err := start(ctx, r.opt.Command, r.opt.Limits, r.opt.Log)
-	if err != nil {
-		return nil, err
-	}
-	r.proc = p
-	return p, nil
-}
-
-// drop ends the child, if there is one. The mutex is held.
-func (r *Renderer) drop() {
-	if r.proc != nil {
-		r.proc.end()
-		r.proc = nil
-	}
 }
 
 // rest lets the child be ended when it stays idle. The mutex is held.
@@ -246,22 +220,22 @@ func (r *Renderer) rest() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.uses == uses {
-			r.drop()
+			r.lane.drop()
 		}
 	})
 }
 
-// answer gives the child what it asks of the tree.
-func answer(p *process, tree source.Tree, f frame) error {
+// read finds what a child asks of the tree.
+func read(tree source.Tree, limits Limits, f frame) (reply, []byte) {
 	var path string
 	if err := f.decode(&path); err != nil {
-		return err
+		return reply{Error: err.Error()}, nil
 	}
 	if !fs.ValidPath(path) {
-		return p.send(frameReply, reply{Error: "invalid path"})
+		return reply{Error: "invalid path"}, nil
 	}
-	fail := func(err error) error {
-		return p.send(frameReply, reply{Error: err.Error(), NotExist: errors.Is(err, fs.ErrNotExist)})
+	fail := func(err error) (reply, []byte) {
+		return reply{Error: err.Error(), NotExist: errors.Is(err, fs.ErrNotExist)}, nil
 	}
 	switch f.Type {
 	case frameLookup:
@@ -269,7 +243,7 @@ func answer(p *process, tree source.Tree, f frame) error {
 		if err != nil {
 			return fail(err)
 		}
-		return p.send(frameReply, reply{Entries: []entry{wire(e)}})
+		return reply{Entries: []entry{wire(e)}}, nil
 	case frameList:
 		entries, err := tree.ReadDir(path)
 		if err != nil {
@@ -282,16 +256,16 @@ func answer(p *process, tree source.Tree, f frame) error {
 		for i, e := range entries {
 			out[i] = wire(e)
 		}
-		return p.send(frameReply, reply{Entries: out})
+		return reply{Entries: out}, nil
 	default:
 		b, err := tree.ReadFile(path)
 		if err != nil {
 			return fail(err)
 		}
-		if len(b) > p.limits.File {
-			return fail(fmt.Errorf("%s has %d bytes; at most %d are read", path, len(b), p.limits.File))
+		if len(b) > limits.File {
+			return fail(fmt.Errorf("%s has %d bytes; at most %d are read", path, len(b), limits.File))
 		}
-		return p.send(frameReply, reply{}, b)
+		return reply{}, b
 	}
 }
 

@@ -153,5 +153,5 @@ func TestIdleChildEnds(t *testing.T) {
 func running(r *Renderer) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.proc != nil
+	return r.lane.proc != nil
 }

@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/render"
 )
 
-// run is one render: it drives children until every app has a result.
+// run is one render, or the part of it that is one lane's: it drives children until every app has a result.
 type run struct {
 	renderer *Renderer
+	lane     *lane
 	request  Request
 	keys     *render.Keys
 	mode     string
 	deadline time.Time
+
+	shared *sync.Mutex // guards what lanes have in common: the tree, the keys and the cache
 
 	started time.Duration
 	sandbox Sandbox
@@ -59,7 +63,7 @@ func (u *run) all(ctx context.Context, names []string) ([]App, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		u.renderer.drop()
+		u.lane.drop()
 		if t == nil { // no app is to blame
 			if again[""] || len(left) == 0 {
 				return nil, err
@@ -82,7 +86,7 @@ func (u *run) all(ctx context.Context, names []string) ([]App, error) {
 		if !t.known {
 			deps = render.WholeTree()
 		}
-		if err := u.renderer.cache.put(u.keys, u.mode, app, deps); err != nil {
+		if err := u.keep(app, deps); err != nil {
 			return nil, fmt.Errorf("read tree: %w", err)
 		}
 	}
@@ -103,7 +107,27 @@ func remaining(names []string, done map[string]App) []string {
 	return out
 }
 
+// keep remembers a result.
+func (u *run) keep(app App, deps render.Deps) error {
+	u.shared.Lock()
+	defer u.shared.Unlock()
+	return u.renderer.cache.put(u.keys, u.mode, app, deps)
+}
+
+// answer gives the child what it asks of the tree.
+func (u *run) answer(p *process, f frame) error {
+	u.shared.Lock()
+	head, body := read(u.request.Tree, p.limits, f)
+	u.shared.Unlock()
+	if body == nil {
+		return p.send(frameReply, head)
+	}
+	return p.send(frameReply, head, body)
+}
+
 func (u *run) failed(app, text string) App {
+	u.shared.Lock()
+	defer u.shared.Unlock()
 	return App{Name: app, Problems: render.Problems{{File: suspect(u.request.Tree, app), Text: text, App: app}}}
 }
 
@@ -117,7 +141,7 @@ func clip(s string) string {
 // child returns a child that is ready, and notes what that cost.
 func (u *run) child(ctx context.Context) (*process, error) {
 	begun := time.Now()
-	p, err := u.renderer.child(ctx)
+	p, err := u.lane.child(ctx)
 	u.started += time.Since(begun)
 	if err == nil {
 		u.sandbox = p.sandbox
@@ -140,7 +164,7 @@ func (u *run) batch(ctx context.Context, names []string, results map[string]App)
 	handle := func(f frame) (bool, error) {
 		switch f.Type {
 		case frameLookup, frameList, frameRead:
-			return false, answer(p, u.request.Tree, f)
+			return false, u.answer(p, f)
 		case frameDone:
 			if next != len(names) {
 				return false, fmt.Errorf("ended after %d of %d apps", next, len(names))
@@ -171,7 +195,7 @@ func (u *run) batch(ctx context.Context, names []string, results map[string]App)
 			if err != nil {
 				return false, err
 			}
-			if err := u.renderer.cache.put(u.keys, u.mode, app, h.Deps); err != nil {
+			if err := u.keep(app, h.Deps); err != nil {
 				return false, err
 			}
 			results[app.Name] = app
@@ -191,7 +215,7 @@ func (u *run) environments(ctx context.Context) ([]render.Environment, render.Pr
 		return nil, nil, err
 	}
 	if err := p.send(frameRender, renderRequest{Environments: true}); err != nil {
-		u.renderer.drop()
+		u.lane.drop()
 		return nil, nil, p.died("before its work", err)
 	}
 	var a environmentsAnswer
@@ -200,7 +224,7 @@ func (u *run) environments(ctx context.Context) ([]render.Environment, render.Pr
 	err = u.talk(ctx, p, &now, func(f frame) (bool, error) {
 		switch f.Type {
 		case frameLookup, frameList, frameRead:
-			return false, answer(p, u.request.Tree, f)
+			return false, u.answer(p, f)
 		case frameDone:
 			return true, f.decode(&a)
 		default:
@@ -210,7 +234,7 @@ func (u *run) environments(ctx context.Context) ([]render.Environment, render.Pr
 	if err == nil {
 		return a.Environments, a.Problems, nil
 	}
-	u.renderer.drop()
+	u.lane.drop()
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}

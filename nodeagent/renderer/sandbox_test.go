@@ -145,7 +145,7 @@ func TestFault_R5_Namespaces(t *testing.T) {
 	if got := mustRender(t, r, okApp); !strings.Contains(got, "ok: ConfigMap") {
 		t.Fatal(got)
 	}
-	pid := r.proc.pid
+	pid := r.lane.proc.pid
 	for _, ns := range []string{"net", "pid", "mnt", "ipc", "uts"} {
 		mine, err := os.Readlink("/proc/self/ns/" + ns)
 		if err != nil {
