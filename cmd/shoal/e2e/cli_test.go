@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -114,10 +115,7 @@ func TestFault_U10_TwoAgents(t *testing.T) {
 func TestFault_U9_ResetLeavesNothing(t *testing.T) {
 	n := NewNode(t)
 	n.must("nft", "add", "table", "inet", "foreign")
-	look := func() string {
-		return n.must("sh", "-c", `nft list ruleset; ip -o addr | sed 's/tentative//; s/valid_lft.*//'; ip route; sysctl -n net.ipv4.ip_forward; find /sys/fs/cgroup -maxdepth 3 -name "*shoal-$0*"; grep -c "$1" /proc/self/mountinfo || true`, "x", n.Data)
-	}
-	before := look()
+	before := n.look(n.Run, filepath.Dir(n.Data))
 	n.Start()
 	instance := n.instance()
 	n.Image("probe:v1")
@@ -129,10 +127,10 @@ func TestFault_U9_ResetLeavesNothing(t *testing.T) {
 			t.Fatalf("reset: %s", stderr)
 		}
 	}
-	if after := look(); after != before {
+	if after := n.look(n.Run, filepath.Dir(n.Data)); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	if left := n.must("sh", "-c", `find /sys/fs/cgroup -name "*shoal-$0*"; ps ax | grep -F "$1" | grep -v grep || true`, instance, n.Data); strings.TrimSpace(left) != "" {
-		t.Errorf("left behind:\n%s", left)
+	if left := n.left(instance); len(left) > 0 {
+		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 	}
 }
