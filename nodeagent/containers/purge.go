@@ -17,18 +17,23 @@ import (
 // Purge ends and removes all that this instance made on the machine: pods with their processes, namespaces,
 // cgroups, mounts and logs, containerd with its images, both directories' contents. It may be repeated. The
 // Runtime is of no use afterwards.
-func (r *Runtime) Purge(ctx context.Context) error {
+func (r *Runtime) Purge(ctx context.Context) error { return r.takeAway(ctx, true) }
+
+// Clear is Purge that leaves images for the next Runtime with the same directories.
+func (r *Runtime) Clear(ctx context.Context) error { return r.takeAway(ctx, false) }
+
+func (r *Runtime) takeAway(ctx context.Context, images bool) error {
 	ids, err := r.podIDs()
 	errs := []error{err}
 	for _, id := range ids {
 		errs = append(errs, r.RemoveSandbox(ctx, id))
 	}
-	if r.daemon == nil {
+	if images && r.daemon == nil {
 		errs = append(errs, r.purgeExternal(ctx))
 	}
-	errs = append(errs, r.Shutdown(ctx))
-	if r.daemon != nil {
-		errs = append(errs, unmountBelow(filepath.Join(r.o.DataDir, "containerd")), os.RemoveAll(filepath.Join(r.o.DataDir, "containerd")))
+	errs = append(errs, r.Shutdown(ctx), unmountBelow(filepath.Join(r.o.DataDir, "containerd")))
+	if images && r.daemon != nil {
+		errs = append(errs, os.RemoveAll(filepath.Join(r.o.DataDir, "containerd")))
 	}
 	errs = append(errs,
 		removeCgroup(r.o.CgroupRoot),
