@@ -83,7 +83,7 @@ func dev(ctx context.Context, o devOptions, w io.Writer, log *slog.Logger) error
 	fmt.Fprintln(w, "stopping")
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return reset(end, o.agent)
+	return reset(end, o.agent, true)
 }
 
 // watchDirectory commits every state of a directory to the node's default branch and shows what becomes of it.

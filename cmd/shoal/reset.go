@@ -36,7 +36,7 @@ an interruption.`,
 			if os.Geteuid() != 0 {
 				return errors.New("reset needs root: sudo shoal reset")
 			}
-			if err := reset(cmd.Context(), o); err != nil {
+			if err := reset(cmd.Context(), o, keepData); err != nil {
 				return err
 			}
 			if keepData {
@@ -55,11 +55,12 @@ an interruption.`,
 	f.StringVar(&o.dataDir, "data-dir", defaultDataDir, "the agent's")
 	f.StringVar(&o.runDir, "run-dir", defaultRunDir, "the agent's")
 	f.StringVar(&o.logDir, "log-dir", defaultLogDir, "the agent's")
+	f.StringVar(&o.containerd, "containerd-address", "", "the agent's: our images are taken out of that containerd")
 	return cmd
 }
 
-// reset removes what carries the mark of the node in o.dataDir, and keeps its data.
-func reset(ctx context.Context, o agentOptions) error {
+// reset removes what carries the mark of the node in o.dataDir. Its data stays, images among it only if they are to be kept.
+func reset(ctx context.Context, o agentOptions, keepImages bool) error {
 	if _, err := os.Stat(filepath.Join(o.dataDir, "VERSION")); errors.Is(err, fs.ErrNotExist) {
 		return nil // no agent ever ran here
 	}
@@ -69,11 +70,11 @@ func reset(ctx context.Context, o agentOptions) error {
 	}
 	defer dir.Close()
 	return errors.Join(
-		resetContainers(ctx, o, dir), resetVolumes(ctx, o, dir), resetNetwork(ctx, o, dir), os.RemoveAll(o.runDir),
+		resetContainers(ctx, o, keepImages, dir), resetVolumes(ctx, o, dir), resetNetwork(ctx, o, dir), os.RemoveAll(o.runDir),
 	)
 }
 
-func resetContainers(ctx context.Context, o agentOptions, dir *store.Dir) error {
+func resetContainers(ctx context.Context, o agentOptions, keepImages bool, dir *store.Dir) error {
 	shim, err := embedded.Unpack(dir.Path("bin"), embedded.Shim)
 	if err != nil {
 		return err
@@ -88,12 +89,19 @@ func resetContainers(ctx context.Context, o agentOptions, dir *store.Dir) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	r, err := containers.Open(ctx, containers.Options{
+	co := containers.Options{
 		Instance: dir.Node.Instance(), DataDir: dir.Path("containerd"), RunDir: filepath.Join(o.runDir, "c"), LogDir: o.logDir, Shim: shim, Runc: runc,
 		Daemon: []string{self, roleContainerd},
-	})
+	}
+	if o.containerd != "" {
+		co.Daemon, co.Address = nil, o.containerd
+	}
+	r, err := containers.Open(ctx, co)
 	if err != nil {
 		return err
+	}
+	if keepImages {
+		return r.Clear(ctx)
 	}
 	return r.Purge(ctx)
 }

@@ -159,6 +159,9 @@ func TestFeature_K27_Demo(t *testing.T) {
 		if err := n.counts(page); err != nil {
 			t.Error(err)
 		}
+		if strings.Contains(d.output.String(), "push it first") {
+			t.Errorf("an image was not there: the second time all that was pushed before is")
+		}
 		values := filepath.Join(dir, "examples/guestbook/values/dev.cue")
 		text, err := os.ReadFile(values)
 		if err != nil {
