@@ -70,6 +70,8 @@ type Agent struct {
 	shows   map[control.PodID]*plan.Pod // what its volumes show
 	last    atomic.Pointer[Snapshot]
 	shown   atomic.Pointer[wire.Tables]
+	looks   atomic.Uint64 // full ones that were finished
+	drifts  atomic.Uint64 // repairs of what others changed
 }
 
 // Snapshot is what the agent saw and meant to do at its last look, for those who ask.
@@ -96,6 +98,9 @@ func New(opt Options, journal *Journal) *Agent {
 
 // Last is what was seen at the last look; nil before the first.
 func (a *Agent) Last() *Snapshot { return a.last.Load() }
+
+// Resyncs are how often everything was looked at since the start, and how often something had been changed by others.
+func (a *Agent) Resyncs() (looks, drifts uint64) { return a.looks.Load(), a.drifts.Load() }
 
 // Tables are the network's as they were last applied.
 func (a *Agent) Tables() wire.Tables {
@@ -206,6 +211,9 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	if err := a.links(ctx, have, full); err != nil {
 		return 0, errors.Join(wireErr, err)
 	}
+	if full && wireErr == nil {
+		a.looks.Add(1)
+	}
 	targets := a.probeTargets(have)
 	a.opt.Probes.Set(targets)
 
@@ -315,6 +323,7 @@ func (a *Agent) links(ctx context.Context, have plan.Have, full bool) error {
 
 // drifted says what somebody else changed and is being put back.
 func (a *Agent) drifted(ctx context.Context, object string, drift []string) {
+	a.drifts.Add(1)
 	a.opt.Log.WarnContext(ctx, "changed by someone else, repairing", "object", object, "drift", drift)
 	a.journal.Add(Event{Object: object, Reason: "Drift", Message: strings.Join(drift, "; ")})
 }

@@ -38,6 +38,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		Version: n.Version, Engine: cluster.EngineVersion, NodeID: string(n.Agent.opt.Node), Index: s.Index(),
 		StateHash: fmt.Sprintf("%x", s.Hash()), Source: n.Source(), Warnings: n.Warnings(),
 	}
+	out.Resyncs, out.Drifts = n.Agent.Resyncs()
 	if ring, ok := s.Ring(); ok {
 		out.Ring, out.Engine = ring.Ring, ring.Engine
 	}

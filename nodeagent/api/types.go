@@ -22,6 +22,8 @@ type Status struct {
 	Address      string        `json:"address"`
 	Index        uint64        `json:"index"`     // of the last entry applied
 	StateHash    string        `json:"stateHash"` // equal on nodes that agree
+	Resyncs      uint64        `json:"resyncs"`   // looks at everything since the agent started
+	Drifts       uint64        `json:"drifts"`    // how often they found something that others had changed
 	Source       Source        `json:"source"`
 	Environments []Environment `json:"environments"`
 	Pods         []Pod         `json:"pods"`
