@@ -10,7 +10,9 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +76,30 @@ func enableControllers(cg string) error {
 	return nil
 }
 
+// checkControllers warns of controllers that a host with cgroup v2 lacks, and tells whether there is one for shares of
+// the processors. Those are left out where there is none, for nobody is harmed when there is enough; a container with a
+// limit that cannot be set is refused.
+func (r *Runtime) checkControllers() (cpu bool) {
+	if !r.unify {
+		return true
+	}
+	b, err := os.ReadFile(filepath.Join(cgroupMount, "cgroup.controllers"))
+	if err != nil {
+		r.o.Log.Warn("cgroup controllers cannot be read", "err", err)
+	}
+	there := strings.Fields(string(b))
+	var lacking []string
+	for _, ctl := range []string{"cpu", "memory", "pids"} {
+		if !slices.Contains(there, ctl) {
+			lacking = append(lacking, ctl)
+		}
+	}
+	if len(lacking) > 0 {
+		r.o.Log.Warn("this host lacks cgroup controllers: containers with such limits will not start", "controllers", lacking)
+	}
+	return slices.Contains(there, "cpu")
+}
+
 func splitPath(p string) []string {
 	var parts []string
 	for p != "." && p != "/" && p != "" {
@@ -91,9 +117,13 @@ func writeLimit(dir, file string, limit int64, value string) error {
 }
 
 func writeCgroup(dir, file, value string) error {
-	err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0)
+	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0) // not os.WriteFile: making a file is refused there
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the controller is not there on this host; Open said so
+	}
+	if err == nil {
+		_, err = f.WriteString(value)
+		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("set cgroup limit: %w", err)

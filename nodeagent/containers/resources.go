@@ -113,7 +113,10 @@ func (t *total) raise(u total) {
 func (r *Runtime) linuxResources(c *corev1.Container) *specs.LinuxResources {
 	l := resourcesOf(c.Resources)
 	period := uint64(cpuPeriod)
-	res := &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &l.shares}}
+	res := &specs.LinuxResources{CPU: &specs.LinuxCPU{}}
+	if r.weighs {
+		res.CPU.Shares = &l.shares
+	}
 	if l.quota > 0 {
 		res.CPU.Quota, res.CPU.Period = &l.quota, &period
 	}

@@ -97,6 +97,7 @@ type Runtime struct {
 	daemon *daemon // nil with an external containerd
 	unify  bool    // cgroup v2 alone
 	spares spares
+	weighs bool // shares of the processors can be given: there is a cpu controller
 
 	mu     sync.Mutex // guards what follows
 	pods   map[control.PodID]*pod
@@ -131,6 +132,7 @@ func Open(ctx context.Context, o Options) (_ *Runtime, err error) {
 		}
 	}()
 	r.checkRunc(ctx)
+	r.weighs = r.checkControllers()
 	if r.wake, err = listenWake(filepath.Join(o.RunDir, "agent.sock")); err != nil {
 		return nil, fmt.Errorf("wake socket: %w", err)
 	}
