@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/control"
@@ -49,10 +50,21 @@ func (r *Runtime) takeAway(ctx context.Context, images bool) error {
 	return nil
 }
 
-// purgeExternal takes our images out of a containerd that is somebody else's.
+// purgeExternal takes our images out of a containerd that is somebody else's, and what holds them: a lease on what was
+// pushed a moment ago would keep it beyond the namespace's end.
 func (r *Runtime) purgeExternal(ctx context.Context) error {
-	err := r.CollectGarbage(ctx, func(string) bool { return false })
-	return errors.Join(err, r.client.NamespaceService().Delete(ctx, r.o.namespace()))
+	all, err := r.client.LeasesService().List(ctx)
+	errs := []error{err}
+	for _, l := range all {
+		if err := r.client.LeasesService().Delete(ctx, l); err != nil && !errdefs.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, r.CollectGarbage(ctx, func(string) bool { return false }))
+	if err := r.client.NamespaceService().Delete(ctx, r.o.namespace()); err != nil && !errdefs.IsNotFound(err) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // podIDs lists the pods that have a directory.
