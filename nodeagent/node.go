@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -157,12 +158,25 @@ func reasonOf(c corev1.ContainerStatus) (reason, message string) {
 		message = c.State.Waiting.Message
 		if last := c.LastTerminationState.Terminated; last != nil && message == "" {
 			message = fmt.Sprintf("container %s ended with %d (%s)", c.Name, last.ExitCode, last.Reason)
+			if last.Message != "" {
+				message += ": " + oneLine(last.Message)
+			}
 		}
 		return c.State.Waiting.Reason, message
 	case c.State.Terminated != nil:
-		return c.State.Terminated.Reason, ""
+		return c.State.Terminated.Reason, oneLine(c.State.Terminated.Message)
 	}
 	return "", ""
+}
+
+// oneLine puts a container's last words into a line that fits a table: a terminal must not obey them either.
+func oneLine(text string) string {
+	const most = 200
+	clean := strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+	if runes := []rune(clean); len(runes) > most {
+		return string(runes[:most]) + "..."
+	}
+	return clean
 }
 
 func (n *Node) services(s *cluster.State) []api.Service {

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
@@ -155,6 +158,7 @@ func (n *Node) whyPod(ctx context.Context, s *cluster.State, p *control.Pod) api
 	if pod.Message != "" {
 		w.Lines = append(w.Lines, pod.Message)
 	}
+	w.Lines = append(w.Lines, lastWords(&p.Status)...)
 	if p.Node == "" {
 		w.Lines = append(w.Lines, "not placed: "+p.Reason)
 	} else {
@@ -170,6 +174,26 @@ func (n *Node) whyPod(ctx context.Context, s *cluster.State, p *control.Pod) api
 	}
 	w.Events, _ = n.Events(ctx, w.Object)
 	return w
+}
+
+// lastWords are the termination messages of a pod's containers, whole; a terminal must not obey them.
+func lastWords(s *corev1.PodStatus) (lines []string) {
+	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses) {
+		last := cmp.Or(c.State.Terminated, c.LastTerminationState.Terminated)
+		if last == nil || last.Message == "" {
+			continue
+		}
+		lines = append(lines, "container "+c.Name+" left the message:")
+		for line := range strings.Lines(last.Message) {
+			lines = append(lines, "  "+strings.Map(func(r rune) rune {
+				if r == '\t' || unicode.IsPrint(r) {
+					return r
+				}
+				return -1
+			}, line))
+		}
+	}
+	return lines
 }
 
 // Place is the file and line an object was written at, as of the newest render; "" if that is not known.

@@ -83,7 +83,8 @@ type Container struct {
 	ExitCode int32
 	Signal   int32
 	OOM      bool
-	Streak   int // failures in a row before this instance, for the back-off
+	Message  string // what it left at terminationMessagePath, or the end of its log in its place
+	Streak   int    // failures in a row before this instance, for the back-off
 }
 
 // Launch is one container to be made and started: its author's words, with everything resolved.

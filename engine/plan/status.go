@@ -127,7 +127,7 @@ func (b *statusBuilder) waiting(c *corev1.Container, reason string) *corev1.Cont
 func (b *statusBuilder) terminated(c *Container) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: c.ExitCode, Signal: c.Signal, Reason: "Completed", ContainerID: "containerd://" + c.ID,
-		FinishedAt: *at(c.Finished),
+		FinishedAt: *at(c.Finished), Message: fitMessage(c.Message, b.messageShare()),
 	}
 	if c.Started != 0 {
 		t.StartedAt = *at(c.Started)

@@ -33,6 +33,7 @@ type instance struct {
 	attempt   int
 	meta      record.Instance // ID is empty if its agent died before it was written
 	state     record.State
+	message   string // its last word, once it has ended
 }
 
 func instanceID(p *pod, container string, attempt int) string {
@@ -83,6 +84,12 @@ func (p *pod) readInstance(name string) *instance {
 		}
 		p.known.instances[name] = known
 	}
+	if err == nil && in.state.Finished != 0 {
+		if known.said != in.state {
+			known.message, known.said = lastWords(in.meta, in.state), in.state
+		}
+		in.message = known.message
+	}
 	return in
 }
 
@@ -94,8 +101,10 @@ type known struct {
 }
 
 type knownInstance struct {
-	meta  record.Cache[record.Instance]
-	state record.Cache[record.State]
+	meta    record.Cache[record.Instance]
+	state   record.Cache[record.State]
+	message string       // what an instance that ended left
+	said    record.State // the end that message is of
 }
 
 // forgetInstance drops what is known of an instance that was removed.

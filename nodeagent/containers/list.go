@@ -111,6 +111,7 @@ func (in *instance) seen() *plan.Container {
 		ExitCode: in.state.ExitCode,
 		Signal:   in.state.Signal,
 		OOM:      in.state.OOM,
+		Message:  in.message,
 	}
 	switch {
 	case in.state.Finished != 0:

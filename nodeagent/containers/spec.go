@@ -196,6 +196,9 @@ func (r *Runtime) mounts(p *pod, l plan.Launch, sec security) []specs.Mount {
 	}
 	all = append(all, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: shm, Options: []string{"rbind", "rw", "nosuid", "nodev", "noexec"}})
 	own := slices.Clone(l.Mounts)
+	if file := r.messageFile(p, l); file != "" {
+		own = append(own, plan.Mount{Source: file, Target: filepath.Join("/", l.Container.TerminationMessagePath)})
+	}
 	slices.SortStableFunc(own, func(a, b plan.Mount) int {
 		return strings.Count(filepath.Clean(a.Target), "/") - strings.Count(filepath.Clean(b.Target), "/")
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/types/known/anypb"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/nodeagent/containers/record"
@@ -125,7 +126,8 @@ func (r *Runtime) newInstance(p *pod, l plan.Launch, im *image) *instance {
 			Image: l.Digest, Streak: l.Streak, Created: nowMilli(),
 			Log:   logFile(r.podLogs(pod), l.Container.Name, l.Attempt),
 			Stdin: l.Container.Stdin, TTY: l.Container.TTY, Stop: im.config.StopSignal,
-			Cgroup: r.podCgroup(p.id) + "/" + dir,
+			Cgroup:  r.podCgroup(p.id) + "/" + dir,
+			Message: r.messageFile(p, l), MessageLog: l.Container.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError,
 		},
 	}
 }
@@ -140,6 +142,9 @@ func (r *Runtime) writeBundle(p *pod, in *instance, spec any, im *image) (*types
 	}
 	// The upper directory is what the container sees as "/".
 	if err := os.Chmod(filepath.Join(scratch, "fs"), 0o755); err != nil {
+		return nil, err
+	}
+	if err := makeMessageFile(in.meta.Message); err != nil {
 		return nil, err
 	}
 	b, err := json.Marshal(spec)

@@ -169,3 +169,34 @@ func BenchmarkCopy(b *testing.B) {
 		l.Copy("stdout", strings.NewReader(strings.Repeat(line, 1000)))
 	}
 }
+
+func TestTail(t *testing.T) {
+	for name, tt := range map[string]struct {
+		in          string
+		lines, most int
+		want        string
+	}{
+		"all":               {"a\nb\n", 80, 100, "a\nb\n"},
+		"lines":             {"a\nb\nc\n", 2, 100, "b\nc\n"},
+		"bytes":             {"aaaa\nbbbb\n", 80, 6, "\nbbbb\n"},
+		"nothing":           {"", 80, 100, ""},
+		"a line in parts":   {strings.Repeat("y", partBytes+3) + "z", 80, 5, "yyyz\n"},
+		"far into the file": {strings.Repeat("early\n", 10_000) + "late\n", 2, 100, "early\nlate\n"},
+	} {
+		path := filepath.Join(t.TempDir(), "0.log")
+		l, err := Open(path, 1<<40, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Copy("stdout", strings.NewReader(tt.in)); err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if got, err := Tail(path, tt.lines, tt.most); got != tt.want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, tt.want)
+		}
+	}
+	if _, err := Tail(filepath.Join(t.TempDir(), "absent"), 1, 1); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no log: %v", err)
+	}
+}

@@ -57,8 +57,12 @@ type Instance struct {
 	Stop     string `json:"stop,omitempty"`    // the image's stop signal, "SIGTERM" if empty
 	Scratch  string `json:"scratch,omitempty"` // directory of its writable layer
 	Cgroup   string `json:"cgroup,omitempty"`
-	Runc     string `json:"runc"`
-	RuncRoot string `json:"runcRoot"`
+	// Message is the file on the host that the container may leave a last word in, "" if it has none; with
+	// MessageLog the end of its log stands in for an empty one when it failed.
+	Message    string `json:"message,omitempty"`
+	MessageLog bool   `json:"messageLog,omitempty"`
+	Runc       string `json:"runc"`
+	RuncRoot   string `json:"runcRoot"`
 }
 
 // State is how far an instance has come. Times are ms since 1970.
