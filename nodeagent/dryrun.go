@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -71,7 +72,7 @@ func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
 	if err := run.settle(); err != nil {
 		return api.Plan{}, err
 	}
-	out.Pods, out.Unchanged = podChanges(before, run.s)
+	out.Pods, out.Unchanged = podChanges(before, run.s, reasons(previous, next, out.Objects))
 	return out, nil
 }
 
@@ -184,9 +185,46 @@ func readyStatus(now int64) corev1.PodStatus {
 	}
 }
 
+// reasons says why pods of an object change, by the object's name.
+func reasons(previous, next *desired.Set, changes []api.Change) func(object string) string {
+	templates := func(s *desired.Set) map[string]desired.Digest {
+		out := map[string]desired.Digest{}
+		if s != nil {
+			for _, e := range s.Entries {
+				out[e.Key.String()] = e.Template
+			}
+		}
+		return out
+	}
+	was, is := templates(previous), templates(next)
+	changed := map[string]api.Change{}
+	for _, c := range changes {
+		changed[c.Name] = c
+	}
+	return func(object string) string {
+		c, ok := changed[object]
+		switch {
+		case !ok:
+			return "because of other objects"
+		case c.Op == string(desired.Create):
+			return "it is new"
+		case c.Op == string(desired.Delete):
+			return "it is taken away"
+		case was[object] != is[object]:
+			return "its pod template changed"
+		}
+		for _, f := range c.Fields {
+			if strings.HasPrefix(f, "spec.replicas: ") {
+				return strings.TrimPrefix(f, "spec.")
+			}
+		}
+		return "it changed"
+	}
+}
+
 // podChanges compares the pods before and after by the workload they belong to.
-func podChanges(before, after *cluster.State) (changes []api.Change, unchanged int) {
-	type count struct{ kept, gone, made int }
+func podChanges(before, after *cluster.State, why func(object string) string) (changes []api.Change, unchanged int) {
+	type count struct{ gone, made int }
 	counts := map[desired.Key]*count{}
 	at := func(k desired.Key) *count {
 		if counts[k] == nil {
@@ -196,7 +234,6 @@ func podChanges(before, after *cluster.State) (changes []api.Change, unchanged i
 	}
 	for id, p := range before.Pods().All() {
 		if now, ok := after.Pod(id); ok && now.Deleting == p.Deleting {
-			at(workload(after, p)).kept++
 			unchanged++
 		} else if p.Deleting == 0 {
 			at(workload(before, p)).gone++
@@ -209,14 +246,14 @@ func podChanges(before, after *cluster.State) (changes []api.Change, unchanged i
 	}
 	for key, c := range counts {
 		replaced := min(c.gone, c.made)
-		add := func(op string, n int, why string) {
+		add := func(op string, n int, one, many string) {
 			if n > 0 {
-				changes = append(changes, api.Change{Op: op, Name: key.String(), Why: fmt.Sprintf("%d %s", n, why)})
+				changes = append(changes, api.Change{Op: op, Name: key.String(), Why: plural(n, one, many) + ": " + why(key.String())})
 			}
 		}
-		add("restart", replaced, "pods are replaced")
-		add("create", c.made-replaced, "pods start")
-		add("remove", c.gone-replaced, "pods stop")
+		add("restart", replaced, "pod is replaced", "pods are replaced")
+		add("create", c.made-replaced, "pod starts", "pods start")
+		add("remove", c.gone-replaced, "pod stops", "pods stop")
 	}
 	order := map[string]int{"restart": 0, "remove": 1, "create": 2}
 	slices.SortFunc(changes, func(a, b api.Change) int {
@@ -225,10 +262,20 @@ func podChanges(before, after *cluster.State) (changes []api.Change, unchanged i
 	return changes, unchanged
 }
 
-// workload is the object in Git that a pod was made for, over the ReplicaSet between them.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
+}
+
+// workload is the object in Git that a pod was made for, over the ReplicaSet or the run between them.
 func workload(s *cluster.State, p *control.Pod) desired.Key {
 	if rs, ok := s.ReplicaSets().Get(p.Owner.Key); ok && rs.Owner.UID != "" {
 		return rs.Owner.Key
+	}
+	if run, ok := s.Jobs().Get(p.Owner.Key); ok && run.Owner.UID != "" {
+		return run.Owner.Key
 	}
 	return p.Owner.Key
 }

@@ -57,7 +57,7 @@ func (c *Client) Manifest(ctx context.Context, environment string) (b []byte, er
 	return b, c.get(ctx, "environments/"+url.PathEscape(environment)+"/manifest", nil, &b)
 }
 
-// Get asks for the bytes of a digest.
+// Blob asks for the bytes of a digest.
 func (c *Client) Blob(ctx context.Context, digest string) (b []byte, err error) {
 	return b, c.get(ctx, "blobs/"+url.PathEscape(digest), nil, &b)
 }
@@ -113,10 +113,16 @@ func refusal(code int, body io.Reader) error {
 		e.Message = cmp.Or(string(bytes.TrimSpace(text)), http.StatusText(code))
 	}
 	if code == http.StatusNotFound {
-		return fmt.Errorf("%s", e.Message)
+		return notFound(e.Message)
 	}
 	return errors.New(e.Message)
 }
+
+// notFound is ErrNotFound in the agent's words.
+type notFound string
+
+func (e notFound) Error() string        { return string(e) }
+func (e notFound) Is(target error) bool { return target == ErrNotFound }
 
 // Logs copies a container's log until it ends, or ctx does.
 func (c *Client) Logs(ctx context.Context, namespace, pod string, o LogOptions, stdout, stderr io.Writer) error {

@@ -113,12 +113,17 @@ type PlanRequest struct {
 // Plan is what would be done.
 type Plan struct {
 	Environment string   `json:"environment"`
-	From        string   `json:"from"` // D that runs
-	To          string   `json:"to"`   // D that was asked about
+	Commit      string   `json:"commit,omitempty"` // that was asked about; "": a working tree
+	From        string   `json:"from"`             // D that runs
+	To          string   `json:"to"`               // D that was asked about
 	Objects     []Change `json:"objects"`
 	Pods        []Change `json:"pods"`
 	Unchanged   int      `json:"unchanged"` // pods that go on untouched
 	Actions     []Action `json:"actions,omitempty"`
+
+	Held     []string        `json:"held,omitempty"`     // apps that would stay at their last good objects
+	Problems render.Problems `json:"problems,omitempty"` // why they would
+	Warnings render.Problems `json:"warnings,omitempty"` // allowed, and probably not meant
 }
 
 // Action is one step of a node.
@@ -129,7 +134,7 @@ type Action struct {
 
 // Change is one difference.
 type Change struct {
-	Op     string   `json:"op"` // create, change, restart, remove, keep
+	Op     string   `json:"op"` // of objects: create, update, delete; of pods: create, restart, remove
 	Name   string   `json:"name"`
 	Fields []string `json:"fields,omitempty"`
 	Why    string   `json:"why,omitempty"`
