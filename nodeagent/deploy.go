@@ -305,6 +305,9 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 		return fmt.Errorf("store objects: %w", err)
 	}
 	in.Images = d.fix(ctx, v, active)
+	if active != nil {
+		d.unpin(ctx, env.Name, active.Commit)
+	}
 	if err := d.opt.Source.Pin(ctx, env.Name, commit); err != nil {
 		return fmt.Errorf("pin commit: %w", err)
 	}
@@ -316,6 +319,19 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 		return fmt.Errorf("the ring refused it: %s", out.Rejected)
 	}
 	return nil
+}
+
+// unpin lets go of what an environment accepted before its active commit, which descends from it and so keeps it: the
+// pins of an environment do not grow with its history.
+func (d *Deployer) unpin(ctx context.Context, environment string, active source.ID) {
+	for _, old := range d.opt.Source.Pins(environment) {
+		if relation, err := d.opt.Source.Relate(ctx, old, active); err != nil || relation != source.Forward {
+			continue
+		}
+		if err := d.opt.Source.Unpin(ctx, environment, old); err != nil {
+			d.opt.Log.WarnContext(ctx, "old commit not unpinned", "environment", environment, "commit", old.Short(), "err", err)
+		}
+	}
 }
 
 // missing are the bytes of a set that the store does not have yet.

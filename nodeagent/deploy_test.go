@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -25,10 +27,11 @@ type upstream struct {
 	trailer string
 	err     error // of the renderer
 	renders int
+	pins    map[source.ID]bool
 }
 
 func (u *upstream) push(text string) {
-	u.head = source.ID(fmt.Sprintf("%x", len(u.order)+1) + strings.Repeat("0", 39))
+	u.head = source.ID(fmt.Sprintf("%02x", len(u.order)+1) + strings.Repeat("0", 38))
 	u.order = append(u.order, u.head)
 	u.texts[u.head] = text
 }
@@ -55,7 +58,20 @@ func (u *upstream) Relate(_ context.Context, from, to source.ID) (source.Relatio
 	return source.Backward, nil
 }
 
-func (u *upstream) Pin(context.Context, string, source.ID) error { return nil }
+func (u *upstream) Pin(_ context.Context, _ string, id source.ID) error {
+	if u.pins == nil {
+		u.pins = map[source.ID]bool{}
+	}
+	u.pins[id] = true
+	return nil
+}
+
+func (u *upstream) Unpin(_ context.Context, _ string, id source.ID) error {
+	delete(u.pins, id)
+	return nil
+}
+
+func (u *upstream) Pins(string) []source.ID { return slices.Sorted(maps.Keys(u.pins)) }
 
 var dev = render.Environment{Name: "dev", Namespace: "dev", Ref: "refs/heads/main"}
 
@@ -127,7 +143,7 @@ func TestDeployer(t *testing.T) {
 				said += "; " + err.Error()
 			}
 			if e := d.active("dev"); e != nil {
-				said += "; runs " + string(e.Commit[:1])
+				said += "; runs " + strings.TrimLeft(string(e.Commit[:2]), "0")
 			}
 			return said
 		}
@@ -178,5 +194,14 @@ func TestDeployer(t *testing.T) {
 		}
 		u.err = nil
 		step("what could not be judged is judged again", "accepted=true changed=true; runs 9")
+
+		for i := range 20 {
+			u.push(deployment("web") + "---\n" + strings.Replace(service("web"), "80", fmt.Sprint(80+i), 1))
+			look()
+		}
+		head := d.active("dev").Commit
+		if head != u.head || len(u.pins) > 2 || !u.pins[head] {
+			t.Errorf("commit %s runs; %d commits are pinned, want it and the one before", head, len(u.pins))
+		}
 	})
 }

@@ -113,8 +113,10 @@ type Source interface {
 	Head(ctx context.Context, ref string) (source.ID, bool, error)
 	// Relate says how to stands to from: ahead of it, behind it, or apart.
 	Relate(ctx context.Context, from, to source.ID) (source.Relation, error)
-	// Pin keeps a commit whatever happens upstream.
+	// Pin keeps a commit, and those it descends from, whatever happens upstream, until Unpin.
 	Pin(ctx context.Context, environment string, commit source.ID) error
+	Unpin(ctx context.Context, environment string, commit source.ID) error
+	Pins(environment string) []source.ID
 }
 
 // Renderer evaluates and compiles apps in its sandbox, and remembers what it has done before.
