@@ -18,7 +18,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// DeployOptions are what a Deployer is made of; all are required but Log.
+// DeployOptions are what a Deployer is made of; all are required.
 type DeployOptions struct {
 	Ledger   Ledger
 	Content  Content
@@ -26,6 +26,7 @@ type DeployOptions struct {
 	Renderer Renderer
 	Images   Images
 	Branch   string // the default branch, "refs/heads/main": environments are declared there
+	Journal  *Journal
 	Log      *slog.Logger
 }
 
@@ -50,7 +51,8 @@ type Verdict struct {
 	Changed     bool // the desired state is another one now
 	Held        []string
 	Problems    render.Problems
-	Err         error // it could not be judged: the next look tries again
+	Warnings    render.Problems // allowed, and probably not meant
+	Err         error           // it could not be judged: the next look tries again
 	D           desired.Digest
 	Apps        int
 	Objects     int
@@ -176,19 +178,23 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 	for _, p := range v.Problems {
 		fmt.Fprintf(progress, "%s: %s\n", env.Name, p)
 	}
+	for _, p := range v.Warnings {
+		fmt.Fprintf(progress, "%s: warning: %s\n", env.Name, p)
+		d.opt.Journal.Add(Event{Object: "Environment " + env.Name, Reason: "Warning", Message: p.String()})
+	}
 	if next == nil {
 		fmt.Fprintf(progress, "%s: commit %s is not accepted; what ran goes on\n", env.Name, commit.Short())
 		return v
 	}
 	fmt.Fprintf(progress, "%s: rendered %d apps, %d objects in %s\n", env.Name, v.Apps, v.Objects, milliseconds(v.Begun, v.Rendered))
-	v.D = next.D
+	v.D = next.Set.D
 	if err := d.activate(ctx, env, commit, active, next, apps, &v); err != nil {
 		v.Err = err
 		return v
 	}
 	v.Activated = time.Now()
 	v.Accepted = true
-	v.Changed = active == nil || active.D != next.D
+	v.Changed = active == nil || active.D != v.D
 	if !v.Changed {
 		fmt.Fprintf(progress, "%s: nothing differs from what runs\n", env.Name)
 	}
@@ -227,8 +233,8 @@ func (d *Deployer) mayMove(ctx context.Context, from, to source.ID) (why string,
 	return "", nil
 }
 
-// compile renders a commit and checks it as a whole. A nil set means that it is not accepted.
-func (d *Deployer) compile(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, v *Verdict) (*desired.Set, []Rendered, error) {
+// compile renders a commit and checks it as a whole. Nil means that it is not accepted.
+func (d *Deployer) compile(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, v *Verdict) (*desired.Built, []Rendered, error) {
 	meta, err := d.opt.Source.Commit(ctx, commit)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read commit %s: %w", commit.Short(), err)
@@ -269,38 +275,35 @@ func (d *Deployer) compile(ctx context.Context, env render.Environment, commit s
 		return nil, nil, err
 	}
 	v.Problems = append(v.Problems, built.Problems...)
-	v.Held = built.Held
-	if built.Set == nil {
-		return nil, nil, nil
-	}
+	v.Held, v.Warnings = built.Held, built.Warnings
 	v.images = images(apps)
 	d.remember(env.Name, apps)
 	v.Objects = len(built.Set.Entries)
-	allow, _ := meta.Trailer("Shoal-Allow-Delete")
+	allow, _ := meta.Trailer(source.TrailerAllowDelete)
 	if refused := desired.Guard(previous, built.Set, allow); len(refused) > 0 {
 		v.Problems = append(v.Problems, refused...)
 		return nil, nil, nil
 	}
-	return built.Set, rendered, nil
+	return &built, rendered, nil
 }
 
 // activate puts the bytes on disk, fixes the tags of images and appends the entry.
-func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Set, apps []Rendered, v *Verdict) error {
+func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Built, apps []Rendered, v *Verdict) error {
 	held := v.Held
 	in := cluster.Activate{
-		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.D, Held: held,
+		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.Set.D, Held: held,
 	}
 	if active != nil {
 		in.Previous = active.D
-		if active.Commit == commit && active.D == next.D && slices.Equal(active.Held, held) {
+		if active.Commit == commit && active.D == in.D && slices.Equal(active.Held, held) {
 			return nil
 		}
 	}
-	put, err := d.missing(next, apps)
+	put, err := d.missing(next.Set, apps)
 	if err != nil {
 		return err
 	}
-	put = append(put, next.Encode())
+	put = append(put, next.Manifest)
 	if err := d.opt.Content.Put(ctx, put...); err != nil {
 		return fmt.Errorf("store objects: %w", err)
 	}

@@ -127,7 +127,7 @@ func TestDeployer(t *testing.T) {
 		content := &flakyContent{memContent: memContent{Store: m.ring.Content}}
 		d := NewDeployer(DeployOptions{
 			Ledger: (*memLedger)(m), Content: content, Source: u, Renderer: u, Images: u, Branch: dev.Ref,
-			Log: slog.New(slog.DiscardHandler),
+			Journal: NewJournal(), Log: slog.New(slog.DiscardHandler),
 		})
 		// look says what became of the newest commit, and which one runs.
 		look := func() string {

@@ -90,7 +90,7 @@ func (n *Node) environments(ctx context.Context, s *cluster.State) []api.Environ
 }
 
 func addVerdict(env *api.Environment, v Verdict) {
-	env.Problems = v.Problems
+	env.Problems, env.Warnings = v.Problems, v.Warnings
 	if !v.Accepted || len(v.Held) > 0 {
 		env.Candidate = string(v.Commit)
 	}

@@ -96,12 +96,18 @@ func (n *Node) origin(ctx context.Context, s *cluster.State, o *cluster.Object) 
 		line += fmt.Sprintf(" %q by %s, %s", c.Subject(), c.Author, c.Author.When.UTC().Format(time.DateTime))
 	}
 	lines = append(lines, line)
+	verdict := n.Deployer.Verdicts()[o.Environment]
 	if e, ok := s.Environments().Get(o.Environment); ok && slices.Contains(e.Held, o.App) {
 		lines = append(lines, "the app is held at its last good version:")
-		for _, p := range n.Deployer.Verdicts()[o.Environment].Problems {
+		for _, p := range verdict.Problems {
 			if p.App == o.App {
 				lines = append(lines, "  "+p.String())
 			}
+		}
+	}
+	for _, p := range verdict.Warnings {
+		if p.App == o.App {
+			lines = append(lines, "warning: "+p.String())
 		}
 	}
 	return lines

@@ -300,7 +300,7 @@ func (m *machine) wire() {
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers},
-		Branch: source.FullRefName(m.opt.branch), Log: m.log,
+		Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
 	m.looks = newLooks(m.deployer, m.log)
 }

@@ -73,6 +73,9 @@ func printStatus(w io.Writer, s api.Status) {
 				fmt.Fprintf(w, "    %s\n", problem)
 			}
 		}
+		for _, warning := range e.Warnings {
+			fmt.Fprintf(w, "  %s\n", p.yellow("warning: "+warning.String()))
+		}
 	}
 	if len(s.Pods) > 0 {
 		fmt.Fprintln(w)

@@ -52,6 +52,7 @@ type Environment struct {
 	Held      []string        `json:"held,omitempty"`      // apps kept at their last good objects
 	Candidate string          `json:"candidate,omitempty"` // a commit that was not accepted
 	Problems  render.Problems `json:"problems,omitempty"`  // of the candidate
+	Warnings  render.Problems `json:"warnings,omitempty"`  // of the newest commit judged: allowed, and probably not meant
 	Objects   int             `json:"objects"`
 }
 
