@@ -39,7 +39,7 @@ type Deployer struct {
 
 	mu       sync.Mutex // guards what follows
 	verdicts map[string]Verdict
-	places   map[string]map[desired.Key]string // file:line of each object, by environment, as last rendered
+	places   map[string]map[desired.Key]spot // of each object, by environment, as last rendered
 }
 
 // Verdict is what became of the newest commit that was looked at for an environment.
@@ -60,12 +60,13 @@ type Verdict struct {
 	Rendered    time.Time
 	Activated   time.Time
 
-	images []string // references, sorted
+	images  []string // references, sorted
+	against string   // what ran when the ring refused it; "" if it did not
 }
 
 // NewDeployer makes a Deployer.
 func NewDeployer(opt DeployOptions) *Deployer {
-	return &Deployer{opt: opt, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]string{}}
+	return &Deployer{opt: opt, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]spot{}}
 }
 
 // Verdicts are the newest ones, by environment.
@@ -91,6 +92,18 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	}
 	d.forget("")
 	var out []Verdict
+	for {
+		verdicts, err := d.round(ctx, environments, progress)
+		out = append(out, verdicts...)
+		// What one environment gave up, another may have been refused for.
+		if err != nil || !slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Changed }) {
+			return out, err
+		}
+	}
+}
+
+// round judges each environment once that is not judged yet.
+func (d *Deployer) round(ctx context.Context, environments []render.Environment, progress io.Writer) (out []Verdict, err error) {
 	var errs []error
 	for _, env := range environments {
 		head, ok, err := d.opt.Source.Head(ctx, env.Ref)
@@ -127,13 +140,14 @@ func (d *Deployer) environments(ctx context.Context) ([]render.Environment, rend
 	return d.opt.Renderer.Environments(ctx, tree)
 }
 
-// judged reports whether a commit needs no further look: it is active, or was found wanting.
+// judged reports whether a commit needs no further look: it is active, or was found wanting. One that the ring refused is
+// looked at again when something else runs than did then.
 func (d *Deployer) judged(environment string, commit source.ID) bool {
 	d.mu.Lock()
 	v, ok := d.verdicts[environment]
 	d.mu.Unlock()
 	if ok && v.Commit == commit {
-		return v.Err == nil
+		return v.Err == nil && (v.against == "" || v.against == d.running())
 	}
 	var active source.ID
 	d.opt.Ledger.View(func(s *cluster.State) {
@@ -142,6 +156,17 @@ func (d *Deployer) judged(environment string, commit source.ID) bool {
 		}
 	})
 	return active == commit
+}
+
+// running names what the ring runs in all environments.
+func (d *Deployer) running() string {
+	var b strings.Builder
+	d.opt.Ledger.View(func(s *cluster.State) {
+		for e := range s.Environments().Values() {
+			fmt.Fprintf(&b, "%s %s\n", e.Name, e.D)
+		}
+	})
+	return b.String() + "."
 }
 
 func (d *Deployer) note(v Verdict) {
@@ -188,8 +213,17 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 	}
 	fmt.Fprintf(progress, "%s: rendered %d apps, %d objects in %s\n", env.Name, v.Apps, v.Objects, milliseconds(v.Begun, v.Rendered))
 	v.D = next.Set.D
-	if err := d.activate(ctx, env, commit, active, next, apps, &v); err != nil {
+	refused, err := d.activate(ctx, env, commit, active, next, apps, &v)
+	if err != nil {
 		v.Err = err
+		return v
+	}
+	if refused != "" {
+		v.against = d.running()
+		p := d.problem(env, refused)
+		v.Problems = append(v.Problems, p)
+		fmt.Fprintf(progress, "%s: %s\n%[1]s: commit %[3]s is not accepted; what ran goes on\n", env.Name, p, commit.Short())
+		d.opt.Log.WarnContext(ctx, "the ring refused a commit", "environment", env.Name, "commit", commit.Short(), "why", refused)
 		return v
 	}
 	v.Activated = time.Now()
@@ -287,8 +321,9 @@ func (d *Deployer) compile(ctx context.Context, env render.Environment, commit s
 	return &built, rendered, nil
 }
 
-// activate puts the bytes on disk, fixes the tags of images and appends the entry.
-func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Built, apps []Rendered, v *Verdict) error {
+// activate puts the bytes on disk, fixes the tags of images and appends the entry. It returns why the ring refused it,
+// or "": an object or a node port that another environment has, say.
+func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Built, apps []Rendered, v *Verdict) (refused string, err error) {
 	held := v.Held
 	in := cluster.Activate{
 		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.Set.D, Held: held,
@@ -296,32 +331,29 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 	if active != nil {
 		in.Previous = active.D
 		if active.Commit == commit && active.D == in.D && slices.Equal(active.Held, held) {
-			return nil
+			return "", nil
 		}
 	}
 	put, err := d.missing(next.Set, apps)
 	if err != nil {
-		return err
+		return "", err
 	}
 	put = append(put, next.Manifest)
 	if err := d.opt.Content.Put(ctx, put...); err != nil {
-		return fmt.Errorf("store objects: %w", err)
+		return "", fmt.Errorf("store objects: %w", err)
 	}
 	in.Images = d.fix(ctx, v, active)
 	if active != nil {
 		d.unpin(ctx, env.Name, active.Commit)
 	}
 	if err := d.opt.Source.Pin(ctx, env.Name, commit); err != nil {
-		return fmt.Errorf("pin commit: %w", err)
+		return "", fmt.Errorf("pin commit: %w", err)
 	}
 	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Activate: &in})
 	if err != nil {
-		return fmt.Errorf("append to the ledger: %w", err)
+		return "", fmt.Errorf("append to the ledger: %w", err)
 	}
-	if out.Rejected != "" {
-		return fmt.Errorf("the ring refused it: %s", out.Rejected)
-	}
-	return nil
+	return out.Rejected, nil
 }
 
 // unpin lets go of what an environment accepted before its active commit, which descends from it and so keeps it: the
@@ -412,16 +444,4 @@ func images(apps []desired.App) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-func (d *Deployer) remember(environment string, apps []desired.App) {
-	places := map[desired.Key]string{}
-	for _, a := range apps {
-		for _, item := range a.Items {
-			places[item.Key] = fmt.Sprintf("%s:%d", item.File, item.Line)
-		}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.places[environment] = places
 }

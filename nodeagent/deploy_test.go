@@ -19,22 +19,53 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// upstream is a repository in memory: commits in a line, each with a text of manifests for the one environment.
+// upstream is a repository in memory: commits in a line, each with a text of manifests for each environment.
 type upstream struct {
-	texts   map[source.ID]string // "fault": a tree that breaks a rule; "problem": an app that does not evaluate
-	order   []source.ID
-	head    source.ID
-	trailer string
-	err     error // of the renderer
-	renders int
-	pins    map[source.ID]bool
+	texts    map[source.ID]string // "fault": a tree that breaks a rule; "problem": an app that does not evaluate
+	declared map[source.ID][]render.Environment
+	parents  map[source.ID][]source.ID
+	messages map[source.ID]string
+	order    []source.ID
+	head     source.ID            // of the default branch
+	heads    map[string]source.ID // of other refs
+	trailer  string               // of commits without a message
+	err      error                // of the renderer
+	renders  int
+	reads    int // of lists of environments
+	pins     map[source.ID]bool
 }
 
-func (u *upstream) push(text string) {
-	u.head = source.ID(fmt.Sprintf("%02x", len(u.order)+1) + strings.Repeat("0", 38))
-	u.order = append(u.order, u.head)
-	u.texts[u.head] = text
+func newUpstream() *upstream {
+	return &upstream{
+		texts: map[source.ID]string{}, declared: map[source.ID][]render.Environment{}, parents: map[source.ID][]source.ID{},
+		messages: map[source.ID]string{}, heads: map[string]source.ID{}, pins: map[source.ID]bool{},
+	}
 }
+
+func (u *upstream) add(text string) source.ID {
+	id := source.ID(fmt.Sprintf("%02x", len(u.order)+1) + strings.Repeat("0", 38))
+	u.order = append(u.order, id)
+	u.texts[id] = text
+	return id
+}
+
+// push puts a commit onto the default branch.
+func (u *upstream) push(text string) {
+	id := u.add(text)
+	if u.head != "" {
+		u.parents[id], u.declared[id] = []source.ID{u.head}, u.declared[u.head]
+	}
+	u.head = id
+}
+
+// declare pushes a commit that changes the list of environments and no manifest.
+func (u *upstream) declare(message string, environments ...render.Environment) {
+	u.push(u.texts[u.head])
+	u.declared[u.head], u.messages[u.head] = environments, message
+}
+
+// pushTo puts a commit onto another branch.
+func (u *upstream) pushTo(ref, text string) { u.heads[ref] = u.add(text) }
 
 func (u *upstream) Tree(_ context.Context, id source.ID) (source.Tree, error) {
 	if u.texts[id] == "fault" {
@@ -44,11 +75,22 @@ func (u *upstream) Tree(_ context.Context, id source.ID) (source.Tree, error) {
 }
 
 func (u *upstream) Commit(_ context.Context, id source.ID) (source.Commit, error) {
-	return source.Commit{ID: id, Message: "subject\n\n" + u.trailer + "\n"}, nil
+	if _, ok := u.texts[id]; !ok {
+		return source.Commit{}, errors.New("history ends here")
+	}
+	c := source.Commit{ID: id, Message: "subject\n\n" + u.trailer + "\n", Parents: u.parents[id], Author: source.Person{Name: "Ann", Email: "ann@shop.example"}}
+	if m, ok := u.messages[id]; ok {
+		c.Message = m
+	}
+	return c, nil
 }
 
-func (u *upstream) Head(context.Context, string) (source.ID, bool, error) {
-	return u.head, u.head != "", nil
+func (u *upstream) Head(_ context.Context, ref string) (source.ID, bool, error) {
+	id := u.heads[ref]
+	if ref == dev.Ref {
+		id = u.head
+	}
+	return id, id != "", nil
 }
 
 func (u *upstream) Relate(_ context.Context, from, to source.ID) (source.Relation, error) {
@@ -59,9 +101,6 @@ func (u *upstream) Relate(_ context.Context, from, to source.ID) (source.Relatio
 }
 
 func (u *upstream) Pin(_ context.Context, _ string, id source.ID) error {
-	if u.pins == nil {
-		u.pins = map[source.ID]bool{}
-	}
 	u.pins[id] = true
 	return nil
 }
@@ -73,9 +112,20 @@ func (u *upstream) Unpin(_ context.Context, _ string, id source.ID) error {
 
 func (u *upstream) Pins(string) []source.ID { return slices.Sorted(maps.Keys(u.pins)) }
 
-var dev = render.Environment{Name: "dev", Namespace: "dev", Ref: "refs/heads/main"}
+var (
+	dev  = render.Environment{Name: "dev", Namespace: "dev", Ref: "refs/heads/main"}
+	prod = render.Environment{Name: "prod", Namespace: "prod", Ref: "refs/heads/env/prod"}
+)
 
-func (u *upstream) Environments(context.Context, source.Tree) ([]render.Environment, render.Problems, error) {
+// Environments are dev alone for a commit that does not say.
+func (u *upstream) Environments(_ context.Context, tree source.Tree) ([]render.Environment, render.Problems, error) {
+	u.reads++
+	if u.texts[tree.Commit()] == "no list" {
+		return nil, render.Problems{{File: "shoal.cue", Line: 1, Text: "is wrong"}}, nil
+	}
+	if declared, ok := u.declared[tree.Commit()]; ok && declared != nil {
+		return declared, nil, nil
+	}
 	return []render.Environment{dev}, nil, nil
 }
 
@@ -84,17 +134,17 @@ func (u *upstream) Render(_ context.Context, tree source.Tree, env render.Enviro
 	if u.err != nil {
 		return nil, u.err
 	}
-	app := render.App{Name: "app"}
+	app := render.App{Name: "web"}
 	text := u.texts[tree.Commit()]
 	if text == "problem" {
-		app.Problems = render.Problems{{File: "apps/app/app.cue", Line: 3, Text: "wrong", App: "app"}}
+		app.Problems = render.Problems{{File: "apps/web/web.cue", Line: 3, Text: "wrong", App: "web"}}
 	} else {
 		for _, doc := range splitDocs(text) {
 			b, err := yaml.YAMLToJSON([]byte(doc))
 			if err != nil {
 				return nil, err
 			}
-			app.Objects = append(app.Objects, render.Object{JSON: b, File: "apps/app/app.yaml", Line: 1})
+			app.Objects = append(app.Objects, render.Object{JSON: b, File: "apps/web/web.yaml", Line: 1 + strings.Count(text[:strings.Index(text, doc)], "\n")})
 		}
 	}
 	compiled, blobs := desired.Compile(env, app)
@@ -123,7 +173,7 @@ func (c *flakyContent) Put(ctx context.Context, blobs ...[]byte) error {
 func TestDeployer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
-		u := &upstream{texts: map[source.ID]string{}}
+		u := newUpstream()
 		content := &flakyContent{memContent: memContent{Store: m.ring.Content}}
 		d := NewDeployer(DeployOptions{
 			Ledger: (*memLedger)(m), Content: content, Source: u, Renderer: u, Images: u, Branch: dev.Ref,

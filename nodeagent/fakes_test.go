@@ -54,11 +54,7 @@ func newMachine(t *testing.T) *machine {
 
 // run starts the agent of the machine and stops it when the test ends.
 func (m *machine) run() *Agent {
-	a := New(Options{
-		Node: enginetest.Node(1).ID, Ledger: (*memLedger)(m), Content: memContent{Store: m.ring.Content}, Containers: (*memContainers)(m),
-		Links: (*memLinks)(m), Firewall: (*memFirewall)(m), Names: (*memFirewall)(m), Volumes: (*memVolumes)(m), Probes: memProbes{},
-		Log: slog.New(slog.DiscardHandler),
-	}, NewJournal())
+	a := m.agent()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- a.Run(ctx) }()
@@ -69,6 +65,15 @@ func (m *machine) run() *Agent {
 		}
 	})
 	return a
+}
+
+// agent makes the agent of the machine.
+func (m *machine) agent() *Agent {
+	return New(Options{
+		Node: enginetest.Node(1).ID, Ledger: (*memLedger)(m), Content: memContent{Store: m.ring.Content}, Containers: (*memContainers)(m),
+		Links: (*memLinks)(m), Firewall: (*memFirewall)(m), Names: (*memFirewall)(m), Volumes: (*memVolumes)(m), Probes: memProbes{},
+		Log: slog.New(slog.DiscardHandler),
+	}, NewJournal())
 }
 
 // commit makes the objects of a text the desired state, and lets all settle that needs no waiting.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
-	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
@@ -200,11 +199,4 @@ func lastWords(s *corev1.PodStatus) (lines []string) {
 		}
 	}
 	return lines
-}
-
-// Place is the file and line an object was written at, as of the newest render; "" if that is not known.
-func (d *Deployer) Place(environment string, key desired.Key) string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.places[environment][key]
 }

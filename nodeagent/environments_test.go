@@ -1,0 +1,152 @@
+package nodeagent
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/shoal-dev/shoal/nodeagent/api"
+)
+
+// deploys is a node with a repository, whose commits are judged when a test says so.
+type deploys struct {
+	t *testing.T
+	m *machine
+	u *upstream
+	d *Deployer
+	n *Node
+}
+
+func newDeploys(t *testing.T) *deploys {
+	m, u := newMachine(t), newUpstream()
+	a := m.agent()
+	d := NewDeployer(DeployOptions{
+		Ledger: (*memLedger)(m), Content: memContent{Store: m.ring.Content}, Source: u, Renderer: u, Images: u, Branch: dev.Ref,
+		Journal: a.journal, Log: slog.New(slog.DiscardHandler),
+	})
+	n := &Node{
+		Agent: a, Deployer: d, Version: "v0", Source: func() api.Source { return api.Source{URL: "here"} }, Warnings: func() []string { return nil },
+	}
+	return &deploys{t, m, u, d, n}
+}
+
+// look judges what is new, and gives what the pusher sees, without times.
+func (ds *deploys) look() string {
+	ds.t.Helper()
+	var progress bytes.Buffer
+	_, err := ds.d.Look(ds.t.Context(), &progress)
+	if err != nil {
+		fmt.Fprintln(&progress, err)
+	}
+	var lines []string
+	for line := range strings.Lines(progress.String()) {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), " in 0 ms")
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// status is what is said of the environments: name, first digit of the commit, problems, warnings.
+func (ds *deploys) status() string {
+	ds.t.Helper()
+	s, err := ds.n.Status(ds.t.Context())
+	if err != nil {
+		ds.t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, e := range s.Environments {
+		fmt.Fprintf(&b, "%s runs %s", e.Name, digits(e.Commit))
+		if e.Candidate != "" {
+			fmt.Fprintf(&b, ", not %s", digits(e.Candidate))
+		}
+		b.WriteString("\n")
+		for _, p := range e.Problems {
+			fmt.Fprintf(&b, "  %s\n", p)
+		}
+		for _, p := range e.Warnings {
+			fmt.Fprintf(&b, "  warning: %s\n", p)
+		}
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// digits is the number of a commit.
+func digits(id string) string { return strings.TrimLeft(id[:min(2, len(id))], "0") }
+
+func (ds *deploys) expect(what, got, want string) {
+	ds.t.Helper()
+	if got != want {
+		ds.t.Errorf("%s:\n%s\nwant:\n%s", what, got, want)
+	}
+}
+
+// What is allowed and probably not meant is said to the pusher, in status, why and the journal, and goes with the
+// next commit.
+func TestWarnings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ds := newDeploys(t)
+		ds.u.push(deployment("web") + "---\n" + service("nobody"))
+		const warning = "apps/web/web.yaml:10: Service nobody: spec.selector: no pod of namespace dev has these labels: the Service has no endpoints"
+		ds.expect("push", ds.look(), "dev: warning: "+warning+"\ndev: rendered 1 apps, 2 objects")
+		ds.expect("status", ds.status(), "dev runs 1\n  warning: "+warning)
+		w, err := ds.n.Why(t.Context(), "svc", "dev", "nobody")
+		if err != nil || !strings.Contains(strings.Join(w.Lines, "\n"), "warning: "+warning) {
+			t.Error(w, err)
+		}
+		events, _ := ds.n.Events(t.Context(), "Environment dev")
+		ds.expect("journal", strings.Join(events, "\n"), "00:00:00.000 Environment dev: Warning: "+warning)
+
+		ds.u.push(deployment("web") + "---\n" + service("web"))
+		ds.expect("push of a mended one", ds.look(), "dev: rendered 1 apps, 2 objects")
+		ds.expect("status of a mended one", ds.status(), "dev runs 2")
+	})
+}
+
+// What the ring refuses, because another environment has it, is a problem of the commit, at the file and line of the
+// object. It is not tried again and again, but when something else runs than did then.
+func TestRefusedByTheRing(t *testing.T) {
+	port := func(name string, port int) string {
+		return fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %[1]s}\nspec: {type: NodePort, selector: {app: %[1]s}, ports: [{port: 80, nodePort: %[2]d}]}\n", name, port)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ds := newDeploys(t)
+		ds.u.push(deployment("web") + "---\n" + port("web", 30080))
+		ds.u.declared[ds.u.head] = append(ds.u.declared[ds.u.head], dev, prod)
+		ds.u.pushTo(prod.Ref, deployment("web")+"---\n"+port("web-admin", 30081)+"---\n"+port("web", 30080))
+		const problem = "apps/web/web.yaml:15: Service prod/web in environment prod and Service dev/web in environment dev both have nodePort 30080"
+		ds.expect("push", ds.look(), `dev: rendered 1 apps, 2 objects
+prod: warning: apps/web/web.yaml:10: Service web-admin: spec.selector: no pod of namespace prod has these labels: the Service has no endpoints
+prod: rendered 1 apps, 3 objects
+prod: `+problem+`
+prod: commit 020000000000 is not accepted; what ran goes on`)
+		ds.expect("status", ds.status(), "dev runs 1\nprod runs , not 2\n  "+problem+"\n  warning: apps/web/web.yaml:10: Service web-admin: spec.selector: no pod of namespace prod has these labels: the Service has no endpoints")
+		renders, entries := ds.u.renders, len(ds.m.ring.Log)
+		ds.expect("another look", ds.look(), "")
+		if ds.u.renders != renders || len(ds.m.ring.Log) != entries {
+			t.Error("a commit that the ring refused was tried again although nothing had changed")
+		}
+		// The other environment gives the port up: both go on in one look.
+		ds.u.push(deployment("web") + "---\n" + port("web", 30090))
+		if got := ds.look(); strings.Contains(got, "not accepted") {
+			t.Error(got)
+		}
+		ds.expect("status afterwards", ds.status(), "dev runs 3\nprod runs 2\n  warning: apps/web/web.yaml:10: Service web-admin: spec.selector: no pod of namespace prod has these labels: the Service has no endpoints")
+	})
+}
+
+// An object of another environment is refused by its name.
+func TestObjectOfAnotherEnvironment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ds := newDeploys(t)
+		twin := prod
+		twin.Namespace = "dev"
+		ds.u.push(deployment("web"))
+		ds.u.declared[ds.u.head] = append(ds.u.declared[ds.u.head], dev, twin)
+		ds.u.pushTo(prod.Ref, deployment("other")+"---\n"+deployment("web"))
+		ds.look()
+		ds.expect("status", ds.status(), "dev runs 1\nprod runs , not 2\n  apps/web/web.yaml:10: Deployment dev/web is in environment dev and in environment prod")
+	})
+}
