@@ -148,3 +148,28 @@ func FuzzParseCommit(f *testing.F) {
 		_, _ = c.AllowDelete()
 	})
 }
+
+func TestRetires(t *testing.T) {
+	for _, tt := range []struct {
+		trailers string
+		want     string
+	}{
+		{"", ""},
+		{"Shoal-Retire: staging", "staging"},
+		{"shoal-retire: staging, old\nShoal-Reason: moved\nShoal-Retire: pr-12", "old pr-12 staging"},
+		{"Shoal-Retire: stag", ""},
+		{"Shoal-Retire: all", ""},
+		{"no trailer\nShoal-Retire: staging", ""},
+	} {
+		c := Commit{Message: "subject\n\n" + tt.trailers + "\n"}
+		var got []string
+		for _, name := range []string{"old", "pr-12", "staging"} {
+			if c.Retires(name) {
+				got = append(got, name)
+			}
+		}
+		if s := strings.Join(got, " "); s != tt.want {
+			t.Errorf("%q retires %q, want %q", tt.trailers, s, tt.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -9,6 +10,7 @@ import (
 // The trailers that Shoal reads and writes.
 const (
 	TrailerAllowDelete  = "Shoal-Allow-Delete"  // "<n>" or "all": how many objects this commit may take away
+	TrailerRetire       = "Shoal-Retire"        // names of environments that shoal.cue declares no longer: they are taken away
 	TrailerReason       = "Shoal-Reason"        // why, in words
 	TrailerBy           = "Shoal-By"            // who asked for a commit that the server made
 	TrailerPromotedFrom = "Shoal-Promoted-From" // "<environment> <commit>"
@@ -64,6 +66,17 @@ func (c Commit) Trailer(key string) (value string, ok bool) {
 		}
 	}
 	return value, ok
+}
+
+// Retires says whether a commit names an environment to be taken away: among all its Shoal-Retire trailers, whose names
+// are parted by commas or white space.
+func (c Commit) Retires(environment string) bool {
+	for _, t := range Trailers(c.Message) {
+		if strings.EqualFold(t.Key, TrailerRetire) && slices.Contains(strings.FieldsFunc(t.Value, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }), environment) {
+			return true
+		}
+	}
+	return false
 }
 
 // AllowDelete is what a commit says it may take away: 0 without the trailer, -1 for "all", otherwise a number
