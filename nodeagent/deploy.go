@@ -37,8 +37,11 @@ type Deployer struct {
 
 	work sync.Mutex // held while a commit is rendered and activated
 
+	searched map[string]source.ID // by vanished environment: no word retires it in this commit and those before it
+
 	mu       sync.Mutex // guards what follows
 	verdicts map[string]Verdict
+	gone     map[string]string               // vanished environments: what is to be done, in words
 	places   map[string]map[desired.Key]spot // of each object, by environment, as last rendered
 }
 
@@ -66,7 +69,7 @@ type Verdict struct {
 
 // NewDeployer makes a Deployer.
 func NewDeployer(opt DeployOptions) *Deployer {
-	return &Deployer{opt: opt, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]spot{}}
+	return &Deployer{opt: opt, searched: map[string]source.ID{}, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]spot{}}
 }
 
 // Verdicts are the newest ones, by environment.
@@ -81,22 +84,27 @@ func (d *Deployer) Verdicts() map[string]Verdict {
 func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, error) {
 	d.work.Lock()
 	defer d.work.Unlock()
-	environments, problems, err := d.environments(ctx)
+	list, err := d.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(problems) > 0 {
-		v := Verdict{Environment: "", Ref: d.opt.Branch, Problems: problems}
+	if list == nil {
+		return nil, nil // without a default branch nothing is declared, and nothing vanished
+	}
+	if len(list.problems) > 0 {
+		v := Verdict{Environment: "", Ref: d.opt.Branch, Problems: list.problems}
 		d.note(v)
 		return []Verdict{v}, nil
 	}
-	d.forget("")
+	d.forget(func(name string) bool { return name == "" || !list.declares(name) && d.active(name) == nil })
 	var out []Verdict
 	for {
-		verdicts, err := d.round(ctx, environments, progress)
+		verdicts, err := d.round(ctx, list.environments, progress)
 		out = append(out, verdicts...)
+		retired, gone := d.vanished(ctx, list, progress)
+		err = errors.Join(err, gone)
 		// What one environment gave up, another may have been refused for.
-		if err != nil || !slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Changed }) {
+		if err != nil || !retired && !slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Changed }) {
 			return out, err
 		}
 	}
@@ -124,20 +132,38 @@ func (d *Deployer) round(ctx context.Context, environments []render.Environment,
 	return out, errors.Join(errs...)
 }
 
-// environments reads the list from the default branch.
-func (d *Deployer) environments(ctx context.Context) ([]render.Environment, render.Problems, error) {
+// list is what a commit of the default branch declares.
+type list struct {
+	commit       source.ID
+	environments []render.Environment
+	problems     render.Problems
+}
+
+func (l *list) declares(environment string) bool {
+	return slices.ContainsFunc(l.environments, func(e render.Environment) bool { return e.Name == environment })
+}
+
+// list reads the newest one; nil if there is no default branch.
+func (d *Deployer) list(ctx context.Context) (*list, error) {
 	head, ok, err := d.opt.Source.Head(ctx, d.opt.Branch)
 	if err != nil || !ok {
-		return nil, nil, err
+		return nil, err
 	}
-	tree, err := d.opt.Source.Tree(ctx, head)
+	return d.listOf(ctx, head)
+}
+
+func (d *Deployer) listOf(ctx context.Context, commit source.ID) (*list, error) {
+	l := &list{commit: commit}
+	tree, err := d.opt.Source.Tree(ctx, commit)
 	if err != nil {
 		if fault, ok := errors.AsType[*source.Fault](err); ok {
-			return nil, render.Problems{{File: fault.Path, Text: fault.Text}}, nil
+			l.problems = render.Problems{{File: fault.Path, Text: fault.Text}}
+			return l, nil
 		}
-		return nil, nil, fmt.Errorf("read %s: %w", head.Short(), err)
+		return nil, fmt.Errorf("read %s: %w", commit.Short(), err)
 	}
-	return d.opt.Renderer.Environments(ctx, tree)
+	l.environments, l.problems, err = d.opt.Renderer.Environments(ctx, tree)
+	return l, err
 }
 
 // judged reports whether a commit needs no further look: it is active, or was found wanting. One that the ring refused is
@@ -175,10 +201,15 @@ func (d *Deployer) note(v Verdict) {
 	d.verdicts[v.Environment] = v
 }
 
-func (d *Deployer) forget(environment string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.verdicts, environment)
+// forget drops the verdicts on environments that f tells.
+func (d *Deployer) forget(f func(environment string) bool) {
+	for name := range d.Verdicts() {
+		if f(name) {
+			d.mu.Lock()
+			delete(d.verdicts, name)
+			d.mu.Unlock()
+		}
+	}
 }
 
 // deploy takes one environment to one commit.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
@@ -49,7 +50,7 @@ func (ds *deploys) look() string {
 	return strings.Join(lines, "\n")
 }
 
-// status is what is said of the environments: name, first digit of the commit, problems, warnings.
+// status is what is said of the environments: name, number of the commit, problems, warnings.
 func (ds *deploys) status() string {
 	ds.t.Helper()
 	s, err := ds.n.Status(ds.t.Context())
@@ -63,6 +64,9 @@ func (ds *deploys) status() string {
 			fmt.Fprintf(&b, ", not %s", digits(e.Candidate))
 		}
 		b.WriteString("\n")
+		if e.Undeclared != "" {
+			fmt.Fprintf(&b, "  %s\n", e.Undeclared)
+		}
 		for _, p := range e.Problems {
 			fmt.Fprintf(&b, "  %s\n", p)
 		}
@@ -148,5 +152,129 @@ func TestObjectOfAnotherEnvironment(t *testing.T) {
 		ds.u.pushTo(prod.Ref, deployment("other")+"---\n"+deployment("web"))
 		ds.look()
 		ds.expect("status", ds.status(), "dev runs 1\nprod runs , not 2\n  apps/web/web.yaml:10: Deployment dev/web is in environment dev and in environment prod")
+	})
+}
+
+const undeclared = `shoal.cue of main declares it no longer: what runs goes on, and env/prod is not followed. To take it away, push a commit to main with the trailer "Shoal-Retire: prod"; to keep it, declare it again`
+
+// An environment that vanishes from shoal.cue goes on as it runs, and is reported, until a commit names it.
+func TestVanishedEnvironment(t *testing.T) {
+	setUp := func(t *testing.T) *deploys {
+		ds := newDeploys(t)
+		ds.u.push(deployment("web"))
+		ds.u.declared[ds.u.head] = append(ds.u.declared[ds.u.head], dev, prod)
+		ds.u.pushTo(prod.Ref, deployment("shop")+"---\n"+service("shop"))
+		ds.look()
+		ds.expect("at first", ds.status(), "dev runs 1\nprod runs 2")
+		return ds
+	}
+	for _, tt := range []struct {
+		name   string
+		do     func(ds *deploys)
+		said   string // at the look after it
+		status string
+	}{
+		{"without a word", func(ds *deploys) { ds.u.declare("no staging", dev) }, "prod: " + undeclared, "dev runs 3\nprod runs 2\n  " + undeclared},
+		{"a new commit of its branch is not followed", func(ds *deploys) {
+			ds.u.declare("no staging", dev)
+			ds.look()
+			ds.u.pushTo(prod.Ref, deployment("shop"))
+		}, "", "dev runs 3\nprod runs 2\n  " + undeclared},
+		{"by the commit that takes it out", func(ds *deploys) {
+			ds.u.declare("no prod\n\nShoal-Retire: prod", dev)
+		}, `prod: retired by commit 030000000000 "no prod" by Ann <ann@shop.example>; its pods stop`, "dev runs 3"},
+		{"by a later one", func(ds *deploys) {
+			ds.u.declare("no prod", dev)
+			ds.look()
+			ds.u.declare("now really\n\nShoal-Retire: prod", dev)
+		}, `prod: retired by commit 040000000000 "now really" by Ann <ann@shop.example>; its pods stop`, "dev runs 4"},
+		{"by one that came in the same push before others", func(ds *deploys) {
+			ds.u.declare("no prod\n\nShoal-Retire: prod", dev)
+			ds.u.declare("more", dev)
+			ds.u.declare("and more", dev)
+		}, `prod: retired by commit 030000000000 "no prod" by Ann <ann@shop.example>; its pods stop`, "dev runs 5"},
+		{"by the second parent of a merge", func(ds *deploys) {
+			main := ds.u.head
+			ds.u.declare("no prod\n\nShoal-Retire: prod", dev)
+			side := ds.u.head
+			ds.u.head = main
+			ds.u.declare("Merge pull request #1", dev)
+			ds.u.parents[ds.u.head] = append(ds.u.parents[ds.u.head], side)
+		}, `prod: retired by commit 030000000000 "no prod" by Ann <ann@shop.example>; its pods stop`, "dev runs 4"},
+		{"a word for another one", func(ds *deploys) { ds.u.declare("x\n\nShoal-Retire: staging", dev) }, "prod: " + undeclared, "dev runs 3\nprod runs 2\n  " + undeclared},
+		{"leave to delete objects is none to retire", func(ds *deploys) { ds.u.declare("x\n\nShoal-Allow-Delete: all", dev) }, "prod: " + undeclared, "dev runs 3\nprod runs 2\n  " + undeclared},
+		{"an old word does not count again", func(ds *deploys) {
+			ds.u.declare("no prod\n\nShoal-Retire: prod", dev)
+			ds.look()
+			ds.u.declare("prod again", dev, prod)
+			ds.look()
+			ds.u.declare("a bad merge", dev)
+		}, "prod: " + undeclared, "dev runs 5\nprod runs 2\n  " + undeclared},
+		{"a word for one that is declared", func(ds *deploys) { ds.u.declare("x\n\nShoal-Retire: prod", dev, prod) }, "", "dev runs 3\nprod runs 2"},
+		{"declared again", func(ds *deploys) {
+			ds.u.declare("no prod", dev)
+			ds.look()
+			ds.u.declare("prod again", dev, prod)
+		}, "", "dev runs 4\nprod runs 2"},
+		{"a list that cannot be read", func(ds *deploys) { ds.u.push("no list") }, "", "dev runs 1\nprod runs 2\nrepository runs \n  shoal.cue:1: is wrong"},
+		{"a default branch that is gone", func(ds *deploys) { ds.u.head = "" }, "", "dev runs 1\nprod runs 2"},
+		{"where history ends", func(ds *deploys) {
+			ds.u.declare("no prod", dev)
+			ds.u.parents[ds.u.head] = []source.ID{"ff00000000000000000000000000000000000000"}
+		}, "prod: " + undeclared, "dev runs 3\nprod runs 2\n  " + undeclared},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ds := setUp(t)
+				tt.do(ds)
+				var said []string
+				for line := range strings.Lines(ds.look()) {
+					if strings.HasPrefix(line, "prod: ") {
+						said = append(said, strings.TrimSpace(line))
+					}
+				}
+				ds.expect("the pusher sees", strings.Join(said, "\n"), tt.said)
+				ds.expect("status", ds.status(), tt.status)
+				reads := ds.u.reads
+				ds.expect("another look", ds.look(), "")
+				if ds.u.reads > reads+1 {
+					t.Errorf("another look at the same commit reads %d lists", ds.u.reads-reads)
+				}
+			})
+		})
+	}
+}
+
+// What was retired is gone from the ring, and what it held is free for others in the same look.
+func TestRetiredMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ds := newDeploys(t)
+		old, renamed := prod, prod
+		old.Name, old.Namespace, renamed.Namespace = "old", "shop", "shop"
+		ds.u.push(deployment("web"))
+		ds.u.declared[ds.u.head] = append(ds.u.declared[ds.u.head], dev, old)
+		ds.u.pushTo(prod.Ref, deployment("shop"))
+		ds.look()
+		w, err := ds.n.Why(t.Context(), "deploy", "shop", "shop")
+		if err != nil || !strings.Contains(w.Lines[0], "environment old") {
+			t.Fatal(w, err)
+		}
+		ds.u.declare("renamed", dev, renamed)
+		ds.look()
+		ds.expect("without a word", ds.status(), `dev runs 3
+old runs 2
+  `+strings.ReplaceAll(undeclared, "Retire: prod", "Retire: old")+`
+prod runs , not 2
+  apps/web/web.yaml:1: Deployment shop/shop is in environment old and in environment prod`)
+		if w, err := ds.n.Why(t.Context(), "deploy", "shop", "shop"); err != nil || !strings.Contains(strings.Join(w.Lines, "\n"), "environment old: shoal.cue of main declares it no longer") {
+			t.Error(w, err)
+		}
+		ds.u.declare("and away\n\nShoal-Retire: old", dev, renamed)
+		ds.look()
+		ds.expect("with it", ds.status(), "dev runs 4\nprod runs 2")
+		events, _ := ds.n.Events(t.Context(), "Environment old")
+		if len(events) != 2 || !strings.Contains(events[1], "Environment old: Retired: commit 04") {
+			t.Error(events)
+		}
 	})
 }

@@ -63,12 +63,12 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 }
 
 func (n *Node) environments(ctx context.Context, s *cluster.State) []api.Environment {
-	verdicts := n.Deployer.Verdicts()
+	verdicts, vanished := n.Deployer.Verdicts(), n.Deployer.Vanished()
 	var out []api.Environment
 	for e := range s.Environments().Values() {
 		env := api.Environment{
 			Name: e.Name, Ref: e.Ref, Namespace: e.Namespace, Commit: string(e.Commit), Digest: string(e.D), Held: e.Held,
-			Activated: time.UnixMilli(e.Time),
+			Activated: time.UnixMilli(e.Time), Undeclared: vanished[e.Name],
 		}
 		for range s.ObjectsOf(e.Name) {
 			env.Objects++

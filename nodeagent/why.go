@@ -104,6 +104,9 @@ func (n *Node) origin(ctx context.Context, s *cluster.State, o *cluster.Object) 
 			}
 		}
 	}
+	if text := n.Deployer.Vanished()[o.Environment]; text != "" {
+		lines = append(lines, "environment "+o.Environment+": "+text)
+	}
 	for _, p := range verdict.Warnings {
 		if p.App == o.App {
 			lines = append(lines, "warning: "+p.String())

@@ -64,6 +64,9 @@ func printStatus(w io.Writer, s api.Status) {
 			fmt.Fprintf(w, "  %s %s  %d objects  since %s", short(e.Commit), e.Subject, e.Objects, age(e.Activated))
 		}
 		fmt.Fprintln(w)
+		if e.Undeclared != "" {
+			fmt.Fprintln(w, p.yellow("  "+e.Undeclared))
+		}
 		if len(e.Held) > 0 {
 			fmt.Fprintln(w, p.red("  held at their last good version: "+strings.Join(e.Held, ", ")))
 		}

@@ -54,6 +54,8 @@ type Environment struct {
 	Problems  render.Problems `json:"problems,omitempty"`  // of the candidate
 	Warnings  render.Problems `json:"warnings,omitempty"`  // of the newest commit judged: allowed, and probably not meant
 	Objects   int             `json:"objects"`
+	// Undeclared says what to do about an environment that runs and that shoal.cue declares no longer; "" if it does.
+	Undeclared string `json:"undeclared,omitempty"`
 }
 
 // Pod is one pod, in kubectl's columns.
