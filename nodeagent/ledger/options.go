@@ -87,6 +87,8 @@ type Options[S State, O any] struct {
 // MaxEntry is the size of the largest entry that is taken, in bytes.
 const MaxEntry = 1 << 20
 
+const segmentSize = 8 << 20 // bytes
+
 // WithDefaults returns a copy with the defaults filled in.
 func (o Options[S, O]) WithDefaults() Options[S, O] {
 	if o.Now == nil {
@@ -96,7 +98,7 @@ func (o Options[S, O]) WithDefaults() Options[S, O] {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.SegmentSize == 0 {
-		o.SegmentSize = 8 << 20
+		o.SegmentSize = segmentSize
 	}
 	if o.SnapshotEntries == 0 {
 		o.SnapshotEntries = 2048
