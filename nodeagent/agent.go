@@ -68,6 +68,7 @@ type Agent struct {
 	journal *Journal
 	linked  map[control.PodID]bool      // its link was whole when last looked at
 	shows   map[control.PodID]*plan.Pod // what its volumes show
+	bases   map[control.PodID]*basis    // of the statuses that were handed to reports
 	last    atomic.Pointer[Snapshot]
 	shown   atomic.Pointer[wire.Tables]
 	looks   atomic.Uint64 // full ones that were finished
@@ -90,7 +91,8 @@ func New(opt Options, journal *Journal) *Agent {
 		opt: opt, wants: plan.NewWants(), journal: journal,
 		busy: map[control.PodID]bool{}, gone: map[control.PodID]bool{},
 		linked: map[control.PodID]bool{}, shows: map[control.PodID]*plan.Pod{}, retry: map[control.PodID]*trouble{},
-		done: make(chan result, 64), starts: make(chan struct{}, opt.Starts),
+		bases: map[control.PodID]*basis{},
+		done:  make(chan result, 64), starts: make(chan struct{}, opt.Starts),
 	}
 	a.reports = newReporter(opt.Ledger, opt.Log)
 	return a
@@ -393,13 +395,20 @@ func (a *Agent) health(targets []ProbeTarget) map[string]plan.Health {
 	return health
 }
 
-// report hands each pod's status to the reporter where it differs from what the ledger has.
+// report hands the status of each pod of which something was seen that is new to the reporter, which sends it where it
+// differs from what the ledger has.
 func (a *Agent) report(have plan.Have, health map[string]plan.Health, now int64) {
 	for id, p := range a.wants.Want {
-		if a.gone[id] {
+		trouble := a.retry[id] != nil
+		if a.gone[id] || a.bases[id].holds(p, have[id], health, trouble) {
 			continue
 		}
-		s := plan.Status(p, have[id], health, a.containerTroubles(id), now)
-		a.reports.set(p, s)
+		a.bases[id] = newBasis(p, have[id], health, trouble)
+		a.reports.set(p, plan.Status(p, have[id], health, a.containerTroubles(id), now))
+	}
+	for id := range a.bases {
+		if a.wants.Want[id] == nil {
+			delete(a.bases, id)
+		}
 	}
 }
