@@ -224,24 +224,34 @@ func reasons(previous, next *desired.Set, changes []api.Change) func(object stri
 
 // podChanges compares the pods before and after by the workload they belong to.
 func podChanges(before, after *cluster.State, why func(object string) string) (changes []api.Change, unchanged int) {
-	type count struct{ gone, made int }
+	type count struct {
+		gone, made int
+		waits      map[string]int // pods that find no node, by reason
+	}
 	counts := map[desired.Key]*count{}
 	at := func(k desired.Key) *count {
 		if counts[k] == nil {
-			counts[k] = &count{}
+			counts[k] = &count{waits: map[string]int{}}
 		}
 		return counts[k]
 	}
 	for id, p := range before.Pods().All() {
-		if now, ok := after.Pod(id); ok && now.Deleting == p.Deleting {
+		if p.Deleting != 0 {
+			continue
+		}
+		if now, ok := after.Pod(id); ok && now.Deleting == 0 {
 			unchanged++
-		} else if p.Deleting == 0 {
+		} else {
 			at(workload(before, p)).gone++
 		}
 	}
 	for id, p := range after.Pods().All() {
 		if _, ok := before.Pod(id); !ok {
-			at(workload(after, p)).made++
+			if c := at(workload(after, p)); p.Node == "" {
+				c.waits[p.Reason]++
+			} else {
+				c.made++
+			}
 		}
 	}
 	for key, c := range counts {
@@ -254,10 +264,13 @@ func podChanges(before, after *cluster.State, why func(object string) string) (c
 		add("restart", replaced, "pod is replaced", "pods are replaced")
 		add("create", c.made-replaced, "pod starts", "pods start")
 		add("remove", c.gone-replaced, "pod stops", "pods stop")
+		for reason, n := range c.waits {
+			changes = append(changes, api.Change{Op: "wait", Name: key.String(), Why: plural(n, "pod finds no node", "pods find no node") + ": " + reason})
+		}
 	}
-	order := map[string]int{"restart": 0, "remove": 1, "create": 2}
+	order := map[string]int{"restart": 0, "remove": 1, "create": 2, "wait": 3}
 	slices.SortFunc(changes, func(a, b api.Change) int {
-		return cmp.Or(cmp.Compare(order[a.Op], order[b.Op]), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(order[a.Op], order[b.Op]), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Why, b.Why))
 	})
 	return changes, unchanged
 }

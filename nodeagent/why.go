@@ -149,7 +149,8 @@ func (n *Node) belongs(s *cluster.State, p *control.Pod, o *cluster.Object) bool
 	if rs, ok := s.ReplicaSets().Get(p.Owner.Key); ok && rs.Owner.UID == o.UID {
 		return true
 	}
-	return false
+	run, ok := s.Jobs().Get(p.Owner.Key)
+	return ok && run.Owner.UID == o.UID
 }
 
 func (n *Node) troubles() map[control.PodID]map[string]plan.Trouble {

@@ -195,7 +195,7 @@ func (o objects) Get(d desired.Digest) ([]byte, error) { return o(d) }
 
 func printPlan(w io.Writer, p api.Plan, actions bool) {
 	c := painter(w)
-	sign := map[string]string{"create": c.green("+"), "update": c.yellow("~"), "restart": c.yellow("~"), "delete": c.red("-"), "remove": c.red("-")}
+	sign := map[string]string{"create": c.green("+"), "update": c.yellow("~"), "restart": c.yellow("~"), "delete": c.red("-"), "remove": c.red("-"), "wait": c.red("!")}
 	name := c.bold(p.Environment)
 	if p.Commit != "" {
 		name += " at " + source.ID(p.Commit).Short()

@@ -137,7 +137,7 @@ type Action struct {
 
 // Change is one difference.
 type Change struct {
-	Op     string   `json:"op"` // of objects: create, update, delete; of pods: create, restart, remove
+	Op     string   `json:"op"` // of objects: create, update, delete; of pods: create, restart, remove, wait
 	Name   string   `json:"name"`
 	Fields []string `json:"fields,omitempty"`
 	Why    string   `json:"why,omitempty"`
