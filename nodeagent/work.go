@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -188,7 +189,11 @@ func (a *Agent) carryOut(ctx context.Context, p *plan.Pod, steps []plan.Action) 
 			<-a.starts
 		}
 		if err != nil {
-			return s, fmt.Errorf("%s %s: %w", s.Op, s.Container+s.Image, err)
+			what := cmp.Or(s.Container, s.Name)
+			if s.Op == plan.Pull {
+				what = s.Image
+			}
+			return s, fmt.Errorf("%s %s: %w", s.Op, what, err)
 		}
 		a.opt.Log.DebugContext(ctx, "done", "op", s.Op, "pod", s.Name, "container", s.Container, "why", s.Why, "took", time.Since(begun).String())
 		a.journal.did(p, s)
