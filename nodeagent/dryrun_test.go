@@ -61,15 +61,13 @@ func TestPlan(t *testing.T) {
 create Deployment dev/web
 pods: create Deployment dev/web: 2 pods start: it is new
 0 go on`},
-		{"another image", joined(replicas("web", 3), deployment("api")), joined(strings.Replace(replicas("web", 3), "web:v1", "web:v2", 1), deployment("api")),
-			`update Deployment dev/web spec.template.spec.containers[app].image: "web:v1" -> "web:v2"
+		{"another image", joined(replicas("web", 3), deployment("api")), joined(strings.Replace(replicas("web", 3), "web:v1", "web:v2", 1), deployment("api")), `update Deployment dev/web spec.template.spec.containers[app].image: "web:v1" -> "web:v2"
 pods: restart Deployment dev/web: 3 pods are replaced: its pod template changed
 1 go on`},
 		{"more of them", replicas("web", 1), replicas("web", 3), `update Deployment dev/web spec.replicas: 1 -> 3
 pods: create Deployment dev/web: 2 pods start: replicas: 1 -> 3
 1 go on`},
-		{"fewer of them, in another version", replicas("web", 3), strings.Replace(replicas("web", 1), "web:v1", "web:v2", 1),
-			`update Deployment dev/web spec.replicas: 3 -> 1, spec.template.spec.containers[app].image: "web:v1" -> "web:v2"
+		{"fewer of them, in another version", replicas("web", 3), strings.Replace(replicas("web", 1), "web:v1", "web:v2", 1), `update Deployment dev/web spec.replicas: 3 -> 1, spec.template.spec.containers[app].image: "web:v1" -> "web:v2"
 pods: restart Deployment dev/web: 1 pod is replaced: its pod template changed
 pods: remove Deployment dev/web: 2 pods stop: its pod template changed
 0 go on`},

@@ -14,7 +14,7 @@ import (
 
 // deploys is a node with a repository, whose commits are judged when a test says so.
 type deploys struct {
-	t *testing.T
+	t testing.TB
 	m *machine
 	u *upstream
 	d *Deployer
@@ -22,8 +22,12 @@ type deploys struct {
 }
 
 func newDeploys(t *testing.T) *deploys {
-	m, u := newMachine(t), newUpstream()
-	a := m.agent()
+	m := newMachine(t)
+	return deploysOn(m, m.agent())
+}
+
+func deploysOn(m *machine, a *Agent) *deploys {
+	u := newUpstream()
 	d := NewDeployer(DeployOptions{
 		Ledger: (*memLedger)(m), Content: memContent{Store: m.ring.Content}, Source: u, Renderer: u, Images: u, Branch: dev.Ref,
 		Journal: a.journal, Log: slog.New(slog.DiscardHandler),
@@ -31,7 +35,7 @@ func newDeploys(t *testing.T) *deploys {
 	n := &Node{
 		Agent: a, Deployer: d, Version: "v0", Source: func() api.Source { return api.Source{URL: "here"} }, Warnings: func() []string { return nil },
 	}
-	return &deploys{t, m, u, d, n}
+	return &deploys{m.t, m, u, d, n}
 }
 
 // look judges what is new, and gives what the pusher sees, without times.

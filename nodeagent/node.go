@@ -185,11 +185,17 @@ func (n *Node) services(s *cluster.State) []api.Service {
 	for _, p := range tables.Ports {
 		endpoints[p.Service] = max(endpoints[p.Service], len(p.Endpoints))
 	}
+	answers := map[string]int{} // a Service without an address has endpoints in the names alone
+	for _, name := range tables.Names {
+		answers[name.Name] = len(name.Address)
+	}
 	var out []api.Service
 	for svc := range s.Services().Values() {
 		item := api.Service{Namespace: svc.Key.Namespace, Name: svc.Key.Name, Endpoints: endpoints[svc.Key.Namespace+"/"+svc.Key.Name]}
 		if svc.ClusterIP.IsValid() {
 			item.ClusterIP = svc.ClusterIP.String()
+		} else {
+			item.Endpoints = answers[svc.Key.Name+"."+svc.Key.Namespace+".svc."+tables.Domain+"."]
 		}
 		object, err := s.ServiceOf(svc.Object, n.Agent.opt.Content)
 		if err == nil {
