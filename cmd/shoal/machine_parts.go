@@ -49,7 +49,7 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 func newVolumesPart(m *machine, ring cluster.Ring, server netip.Addr) volumesPart {
-	return volumesPart{m.volumes, volumes.Files{DNS: []netip.Addr{server}, Domain: ring.Domain, Capacity: capacity(m.opt.dataDir)}}
+	return volumesPart{m.volumes, volumes.Files{DNS: []netip.Addr{server}, Domain: ring.Domain}}
 }
 
 func (m *machine) gitURL() string {

@@ -181,17 +181,18 @@ func formatMap(m map[string]string) string {
 }
 
 // ResourceField is the downward API's resourceFieldRef: a request or limit in units of its divisor, rounded up.
-// A limit that is not set is what the node has.
+// A limit that is not set is what the node has. Without a container's name c is meant, which may be nil where a name
+// is required, as in a volume.
 func ResourceField(p *Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, error) {
-	if ref.ContainerName != "" && ref.ContainerName != c.Name {
-		all := slices.Concat(p.Spec.Containers, p.Spec.InitContainers)
-		i := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == ref.ContainerName })
-		if i < 0 {
+	if c == nil || ref.ContainerName != "" {
+		if c = p.Container(ref.ContainerName); c == nil {
 			return "", fmt.Errorf("resourceFieldRef: container %q does not exist", ref.ContainerName)
 		}
-		c = &all[i]
 	}
 	kind, name, _ := strings.Cut(ref.Resource, ".")
+	if kind != "limits" && kind != "requests" || !knownResource(name) {
+		return "", fmt.Errorf("resourceFieldRef: resource %q is not supported", ref.Resource)
+	}
 	list := c.Resources.Limits
 	if kind == "requests" {
 		list = c.Resources.Requests
@@ -208,6 +209,16 @@ func ResourceField(p *Pod, c *corev1.Container, ref *corev1.ResourceFieldSelecto
 		return ceilDiv(amount.MilliValue(), divisor.MilliValue()), nil
 	}
 	return ceilDiv(amount.Value(), divisor.Value()), nil
+}
+
+// knownResource says whether a resource can be asked for by resourceFieldRef, by Kubernetes' list.
+func knownResource(name string) bool {
+	switch corev1.ResourceName(name) {
+	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		return true
+	}
+	size, huge := strings.CutPrefix(name, corev1.ResourceHugePagesPrefix)
+	return huge && size != ""
 }
 
 func ceilDiv(a, b int64) string {

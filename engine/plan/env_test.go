@@ -113,7 +113,11 @@ func TestResourceField(t *testing.T) {
 		{"", "limits.memory", "1Gi", "8"}, // not set: the node's
 		{"other", "limits.memory", "1Gi", "1"},
 		{"other", "limits.cpu", "", "4"},
+		{"other", "requests.cpu", "1m", "0"},
+		{"other", "limits.hugepages-2Mi", "", "0"},
 		{"none", "limits.cpu", "", `error: resourceFieldRef: container "none" does not exist`},
+		{"", "limits.gpu", "", `error: resourceFieldRef: resource "limits.gpu" is not supported`},
+		{"", "cpu", "", `error: resourceFieldRef: resource "cpu" is not supported`},
 	} {
 		ref := &corev1.ResourceFieldSelector{ContainerName: tt.container, Resource: tt.resource}
 		if tt.divisor != "" {

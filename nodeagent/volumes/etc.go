@@ -8,15 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/plan"
 )
 
 // Files is what pods' files say of the node and the ring.
 type Files struct {
-	DNS      []netip.Addr    // where pods ask: the ring's resolver
-	Domain   string          // of the ring, "cluster.local"
-	Capacity place.Resources // of the node, for downwardAPI limits that are not set
+	DNS    []netip.Addr // where pods ask: the ring's resolver
+	Domain string       // of the ring, "cluster.local"
 }
 
 var etcNames = []string{"hosts", "hostname", "resolv.conf"}

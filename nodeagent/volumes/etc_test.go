@@ -85,35 +85,6 @@ func TestHostname(t *testing.T) {
 	}
 }
 
-func TestResourceFields(t *testing.T) {
-	pod := makePod(t, "containers: [{name: web, resources: {limits: {cpu: 1500m, memory: 100M}, requests: {cpu: 250m}}}]")
-	for _, c := range []struct{ item, want string }{
-		{"limits.cpu", "2"},
-		{"limits.cpu 1m", "1500"},
-		{"requests.cpu 1m", "250"},
-		{"requests.cpu", "1"},
-		{"limits.memory", "100000000"},
-		{"limits.memory 1Mi", "96"},
-		{"requests.memory", "0"},
-		{"limits.ephemeral-storage", "0"},
-		{"limits.gpu", `error resource "limits.gpu" is not supported`},
-	} {
-		name, divisor, _ := strings.Cut(c.item, " ")
-		ref := "{containerName: web, resource: " + name
-		if divisor != "" {
-			ref += ", divisor: " + divisor
-		}
-		p := makePod(t, "volumes: [{name: v, downwardAPI: {items: [{path: p, resourceFieldRef: "+ref+"}}]}}]")
-		got, err := resourceField(pod, p.Spec.Volumes[0].DownwardAPI.Items[0].ResourceFieldRef, files)
-		if err != nil {
-			got = "error " + err.Error()
-		}
-		if got != c.want {
-			t.Errorf("%s: got %s, want %s", c.item, got, c.want)
-		}
-	}
-}
-
 func BenchmarkPrepare(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root")

@@ -24,7 +24,7 @@ type file struct {
 const defaultMode = int32(0o644)
 
 // payload gathers the files of a ConfigMap, Secret, downwardAPI or projected volume.
-func payload(pod *plan.Pod, vol *corev1.Volume, files Files) (fileSet, error) {
+func payload(pod *plan.Pod, vol *corev1.Volume) (fileSet, error) {
 	set := fileSet{}
 	switch {
 	case vol.ConfigMap != nil:
@@ -34,7 +34,7 @@ func payload(pod *plan.Pod, vol *corev1.Volume, files Files) (fileSet, error) {
 		s := vol.Secret
 		return set, set.secret(pod, s.SecretName, s.Items, s.Optional, or(s.DefaultMode, defaultMode))
 	case vol.DownwardAPI != nil:
-		return set, set.downward(pod, vol.DownwardAPI.Items, or(vol.DownwardAPI.DefaultMode, defaultMode), files)
+		return set, set.downward(pod, vol.DownwardAPI.Items, or(vol.DownwardAPI.DefaultMode, defaultMode))
 	}
 	mode := or(vol.Projected.DefaultMode, defaultMode)
 	for i, s := range vol.Projected.Sources {
@@ -45,7 +45,7 @@ func payload(pod *plan.Pod, vol *corev1.Volume, files Files) (fileSet, error) {
 		case s.Secret != nil:
 			err = set.secret(pod, s.Secret.Name, s.Secret.Items, s.Secret.Optional, mode)
 		case s.DownwardAPI != nil:
-			err = set.downward(pod, s.DownwardAPI.Items, mode, files)
+			err = set.downward(pod, s.DownwardAPI.Items, mode)
 		default:
 			err = errors.New("this kind of source is not supported; expected one of configMap, downwardAPI, secret")
 		}

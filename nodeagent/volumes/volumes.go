@@ -66,7 +66,7 @@ func (v *Volumes) Prepare(_ context.Context, pod *plan.Pod, files Files) (map[st
 	paths := map[string]string{}
 	for i := range pod.Spec.Volumes {
 		vol := &pod.Spec.Volumes[i]
-		at, err := v.prepare(pod, vol, files)
+		at, err := v.prepare(pod, vol)
 		if err != nil {
 			return nil, fmt.Errorf("volume %s: %w", vol.Name, err)
 		}
@@ -80,7 +80,7 @@ func (v *Volumes) Prepare(_ context.Context, pod *plan.Pod, files Files) (map[st
 
 // Update brings the volumes made of ConfigMaps, Secrets and the pod's own facts up to date, and touches
 // nothing else. What it writes is seen by running containers, subPath mounts excepted.
-func (v *Volumes) Update(_ context.Context, pod *plan.Pod, files Files) error {
+func (v *Volumes) Update(_ context.Context, pod *plan.Pod) error {
 	v.lock.Lock()
 	defer v.lock.Unlock()
 	if err := safeName(string(pod.ID)); err != nil {
@@ -91,14 +91,14 @@ func (v *Volumes) Update(_ context.Context, pod *plan.Pod, files Files) error {
 		if !written(vol) {
 			continue
 		}
-		if _, err := v.prepare(pod, vol, files); err != nil {
+		if _, err := v.prepare(pod, vol); err != nil {
 			return fmt.Errorf("volume %s: %w", vol.Name, err)
 		}
 	}
 	return nil
 }
 
-func (v *Volumes) prepare(pod *plan.Pod, vol *corev1.Volume, files Files) (string, error) {
+func (v *Volumes) prepare(pod *plan.Pod, vol *corev1.Volume) (string, error) {
 	if err := safeName(vol.Name); err != nil {
 		return "", err
 	}
@@ -113,7 +113,7 @@ func (v *Volumes) prepare(pod *plan.Pod, vol *corev1.Volume, files Files) (strin
 	case vol.EmptyDir != nil:
 		return at, emptyDir(at, vol.EmptyDir, pod.Spec, group)
 	}
-	set, err := payload(pod, vol, files)
+	set, err := payload(pod, vol)
 	if err != nil {
 		return "", err
 	}

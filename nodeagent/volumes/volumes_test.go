@@ -15,10 +15,10 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-dev/shoal/engine/control"
-	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/plan"
 )
 
@@ -76,7 +76,6 @@ func open(t *testing.T) *Volumes {
 
 var files = Files{
 	DNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, Domain: "cluster.local",
-	Capacity: place.Resources{MilliCPU: 4000, Memory: 8 << 30},
 }
 
 // makePod reads a pod's spec from YAML.
@@ -95,7 +94,8 @@ func makePod(t testing.TB, spec string) *plan.Pod {
 		Secrets: map[string]*corev1.Secret{
 			"db": {Data: map[string][]byte{"user": []byte("app"), "password": []byte("s3cret")}},
 		},
-		NodeName: "node1",
+		NodeName:     "node1",
+		NodeCapacity: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi")},
 	}
 	if err := yaml.UnmarshalStrict([]byte(spec), p.Spec); err != nil {
 		t.Fatal(err)
@@ -295,7 +295,7 @@ func TestUpdateReachesReaders(t *testing.T) {
 	next := makePod(t, everything)
 	next.ConfigMaps["settings"] = &corev1.ConfigMap{Data: map[string]string{"color": "red", "shape": "round", "size": "11"}}
 	next.Secrets["db"] = &corev1.Secret{Data: map[string][]byte{"user": []byte("app"), "password": []byte("n3w")}}
-	if err := v.Update(t.Context(), next, files); err != nil {
+	if err := v.Update(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
 	got := look(t, paths["all"]) + look(t, paths["secret"])
@@ -365,7 +365,7 @@ func TestUpdateIsAtomic(t *testing.T) {
 	}()
 	for n := range 300 {
 		pair(n)
-		if err := v.Update(t.Context(), pod, files); err != nil {
+		if err := v.Update(t.Context(), pod); err != nil {
 			t.Fatal(err)
 		}
 	}
