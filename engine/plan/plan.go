@@ -58,8 +58,19 @@ type Have map[control.PodID]*Seen
 type Seen struct {
 	Epoch      uint64
 	Namespaces bool                  // its namespaces are pinned
+	Excess     string                // which of its volumes outgrew its limit, in words; "": none
 	Linked     bool                  // its veth, address and route are there
 	Containers map[string]*Container // the newest instance of each, by container name
+}
+
+// alive reports whether a container of the pod has not ended.
+func (s *Seen) alive() bool {
+	for _, c := range s.Containers {
+		if c.State != Exited {
+			return true
+		}
+	}
+	return false
 }
 
 // ContainerState is how far one instance of a container has come.

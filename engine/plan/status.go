@@ -102,7 +102,7 @@ func (b *statusBuilder) container(c *corev1.Container, init bool) corev1.Contain
 		}
 		again := policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && got.ExitCode != 0
 		switch {
-		case b.p.Deleting != 0 || !again:
+		case b.p.Deleting != 0 || b.seen.Excess != "" || !again:
 			st.State.Terminated = ended
 			st.Ready = init && got.ExitCode == 0
 		default:
@@ -149,6 +149,9 @@ func (b *statusBuilder) phase(s *corev1.PodStatus) (phase corev1.PodPhase, reaso
 	}
 	if limit := b.p.Spec.ActiveDeadlineSeconds; limit != nil && b.now >= s.StartTime.UnixMilli()+*limit*1000 {
 		return corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+	}
+	if b.seen.Excess != "" && !b.seen.alive() { // the end is final: its containers' exit codes belong to it
+		return corev1.PodFailed, "Evicted", b.seen.Excess
 	}
 	never := b.p.Spec.RestartPolicy == corev1.RestartPolicyNever
 	for i, st := range s.InitContainerStatuses {

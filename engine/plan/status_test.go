@@ -51,6 +51,11 @@ func told(s corev1.PodStatus) string {
 	return b.String()
 }
 
+func over(s *Seen) *Seen {
+	s.Excess = `Usage of EmptyDir volume "v" exceeds the limit "1Mi".`
+	return s
+}
+
 func TestStatus(t *testing.T) {
 	const (
 		pending  = "Pending +PodScheduled"
@@ -124,6 +129,14 @@ func TestStatus(t *testing.T) {
 		{
 			"the end is final", one, up(runs("app-0")), nil, nil, func(p *Pod) { p.Pod.Status.Phase, p.Pod.Status.Reason = corev1.PodFailed, "Evicted" },
 			"Failed Evicted +PodScheduled +Initialized" + notReady + "app #0 ready started running\n",
+		},
+		{
+			"evicted, still stopping", one, over(up(runs("app-0"))), nil, nil, nil,
+			running + ready + "app #0 ready started running\n",
+		},
+		{
+			"evicted", one, over(up(ended("app-0", 143, 0, 0))), nil, nil, nil,
+			"Failed Evicted +PodScheduled +Initialized" + notReady + "app #0 ended Error 143\n",
 		},
 		{
 			"told to stop and stopped", one, up(ended("app-0", 143, 0, 0)), nil, nil, func(p *Pod) { p.Deleting = begin },

@@ -135,12 +135,17 @@ func (p *podPlan) decide() {
 		p.leave(p.pod.Why, min(p.pod.Grace, p.graceLeft()))
 	case p.pod.Status.Phase == corev1.PodSucceeded || p.pod.Status.Phase == corev1.PodFailed:
 		p.stopAll("the pod has ended", p.pod.specGrace())
+	case p.seen.Excess != "":
+		p.stopAll("evicted: "+p.seen.Excess, evictionGrace)
 	case p.overdue():
 		p.stopAll("activeDeadlineSeconds passed", p.pod.specGrace())
 	default:
 		p.enter()
 	}
 }
+
+// evictionGrace is what a pod gets that used more of the node than it may, in seconds, as in Kubernetes.
+const evictionGrace = 1
 
 // graceLeft is what remains of a pod's grace in seconds, at least 0: a restarted agent does not begin anew.
 func (p *podPlan) graceLeft() int64 {

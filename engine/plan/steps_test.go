@@ -182,6 +182,10 @@ stop     dev/web-p/app  # liveness; 0 s
 		{"deadline ahead", `{activeDeadlineSeconds: 60, containers: [{name: app, image: a}]}`, up(runs("app-0")), 59 * second, Facts{}, startedAt(begin), `
 look again at 60000 ms
 `},
+		{"a volume outgrew its limit", one, over(up(runs("app-0"))), 0, Facts{}, nil, `
+stop     dev/web-p/app  # evicted: Usage of EmptyDir volume "v" exceeds the limit "1Mi".; 1 s
+`},
+		{"evicted and stopped", one, over(up(ended("app-0", 137, 0, 0))), 60 * second, Facts{}, nil, "\n"},
 		{"deadline passed", `{activeDeadlineSeconds: 60, containers: [{name: app, image: a}]}`, up(runs("app-0")), 60 * second, Facts{}, startedAt(begin), `
 stop     dev/web-p/app  # activeDeadlineSeconds passed; 30 s
 `},

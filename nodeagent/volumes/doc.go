@@ -25,5 +25,9 @@
 // A subPath is resolved by the kernel (openat2, RESOLVE_BENEATH) below its volume and what was found is bound by
 // its file descriptor, so no link that a container plants or swaps leads outside.
 //
+// An emptyDir in memory has its sizeLimit from the kernel. One on disk is measured (Watch), as there is no quota on a
+// directory that every file system has: between two looks it may outgrow its limit, and the pod is ended when that is
+// seen. Files that are deleted but open, and what lies deeper than 256 directories, are not counted.
+//
 // Remove unmounts before it deletes, and deletes nothing while a mount is left below the pod's directories.
 package volumes

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -27,12 +28,18 @@ type Options struct {
 	Hosts  string // the host's hosts file, for hostNetwork; default /etc/hosts
 	// Denied are paths of the host that no hostPath volume may reach, up or down; Dir and RunDir always are.
 	Denied []string
+	// Measure is how often volumes with a limit are measured; default 10 s.
+	Measure time.Duration
 }
 
 // Volumes holds the volumes of one node's pods. Safe for concurrent use.
 type Volumes struct {
-	opt  Options
-	lock sync.Mutex // everything but the deletion of trash: each call is a few ms
+	opt    Options
+	events chan struct{}
+	lock   sync.Mutex // everything but measuring and the deletion of trash: each call is a few ms
+
+	watched map[control.PodID][]limited // by lock: what Watch measures
+	excess  map[control.PodID]string    // by lock: what it found
 }
 
 // Open makes the directories and mounts the tmpfs where it is not mounted yet.
@@ -43,7 +50,7 @@ func Open(opt Options) (*Volumes, error) {
 	if opt.Hosts == "" {
 		opt.Hosts = "/etc/hosts"
 	}
-	v := &Volumes{opt: opt}
+	v := &Volumes{opt: opt, events: make(chan struct{}, 1), watched: map[control.PodID][]limited{}, excess: map[control.PodID]string{}}
 	for _, dir := range []string{v.path("pods"), v.path("trash"), v.run()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open volumes: %w", err)
@@ -74,6 +81,9 @@ func (v *Volumes) Prepare(_ context.Context, pod *plan.Pod, files Files) (map[st
 	}
 	if err := v.writeEtc(pod, files); err != nil {
 		return nil, err
+	}
+	if limits := v.limits(pod); limits != nil {
+		v.watched[pod.ID] = limits
 	}
 	return paths, nil
 }
@@ -171,6 +181,8 @@ func (v *Volumes) Remove(ctx context.Context, id control.PodID) error {
 func (v *Volumes) discard(id control.PodID) error {
 	v.lock.Lock()
 	defer v.lock.Unlock()
+	delete(v.watched, id)
+	delete(v.excess, id)
 	disk, memory := v.path("pods", string(id)), v.run(string(id))
 	for _, dir := range []string{disk, memory} {
 		if err := unmountBelow(dir); err != nil {
