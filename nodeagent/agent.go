@@ -145,6 +145,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-a.opt.Links.Events():
 			full = true
 		case <-a.opt.Probes.Events():
+		case <-a.opt.Volumes.Events():
 		case r := <-a.done:
 			a.finish(ctx, r)
 		case <-wake.C:
@@ -212,6 +213,11 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	}
 	if err := a.links(ctx, have, full); err != nil {
 		return 0, errors.Join(wireErr, err)
+	}
+	for id, why := range a.opt.Volumes.Excess() {
+		if seen := have[id]; seen != nil {
+			seen.Excess = why
+		}
 	}
 	if full && wireErr == nil {
 		a.looks.Add(1)

@@ -116,6 +116,38 @@ func TestRemovedPod(t *testing.T) {
 	})
 }
 
+// A pod whose volume outgrew its limit is stopped, reported as evicted with its containers' exit codes, and removed
+// by what made it.
+func TestEviction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		m.images["web:v1"] = true
+		a := m.run()
+		m.commit(deployment("web"))
+		m.did()
+		m.mu.Lock()
+		for id := range a.Last().Want {
+			m.excess[id] = "too much"
+		}
+		m.mu.Unlock()
+		nudge(m.events)
+		time.Sleep(time.Minute)
+		expect(t, "diary", m.did(), "0s stop web:v1, 1 s\n0s gone")
+		evicted := 0
+		for _, r := range m.reports {
+			if r.Status.Phase == corev1.PodFailed && !r.Removed {
+				evicted++
+				if got := r.Status; got.Reason != "Evicted" || got.Message != "too much" || got.ContainerStatuses[0].State.Terminated == nil {
+					t.Errorf("reported as %+v", got)
+				}
+			}
+		}
+		if evicted != 1 {
+			t.Errorf("%d reports of the eviction, want 1", evicted)
+		}
+	})
+}
+
 // A stop that failed and is of no more interest does not keep the loop awake.
 func TestTroubleIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -38,7 +39,8 @@ type machine struct {
 	exec      func(id control.PodID, container string, o ExecOptions) (int, error)
 	looks     int
 	spins     bool // many looks are a fault
-	endpoints int  // in the tables of the firewall
+	excess    map[control.PodID]string
+	endpoints int // in the tables of the firewall
 	diary     []string
 	reports   []cluster.Phase
 }
@@ -48,7 +50,7 @@ func newMachine(t testing.TB) *machine {
 	time.Sleep(time.Until(time.UnixMilli(enginetest.Epoch)))
 	m := &machine{
 		t: t, ring: enginetest.NewRing(t), changes: make(chan struct{}, 1), events: make(chan struct{}, 1), begun: time.Now(),
-		have: plan.Have{}, images: map[string]bool{}, pullErr: map[string]error{}, spins: true,
+		have: plan.Have{}, images: map[string]bool{}, pullErr: map[string]error{}, spins: true, excess: map[control.PodID]string{},
 	}
 	m.ring.Up(1)
 	return m
@@ -279,7 +281,20 @@ func (v *memVolumes) Prepare(context.Context, *plan.Pod) error { return nil }
 func (v *memVolumes) Mounts(context.Context, *plan.Pod, *corev1.Container, []string) ([]plan.Mount, error) {
 	return nil, nil
 }
-func (v *memVolumes) Remove(context.Context, control.PodID) error { return nil }
+func (v *memVolumes) Remove(_ context.Context, id control.PodID) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.excess, id)
+	return nil
+}
+
+func (v *memVolumes) Excess() map[control.PodID]string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return maps.Clone(v.excess)
+}
+
+func (v *memVolumes) Events() <-chan struct{} { return v.events }
 
 type memProbes struct{}
 

@@ -81,6 +81,8 @@ type Volumes interface {
 	Prepare(ctx context.Context, p *plan.Pod) error // also brings ConfigMaps and Secrets up to date
 	Mounts(ctx context.Context, p *plan.Pod, c *corev1.Container, env []string) ([]plan.Mount, error)
 	Remove(ctx context.Context, id control.PodID) error
+	Excess() map[control.PodID]string // pods with a volume that outgrew its limit, and which, in words
+	Events() <-chan struct{}          // Excess has a further one
 }
 
 // Probes is what the agent needs of health checks.

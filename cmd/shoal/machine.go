@@ -311,6 +311,7 @@ func (m *machine) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.agent.Run(ctx) })
 	g.Go(func() error { return m.probes.Run(ctx) })
+	g.Go(func() error { m.volumes.Watch(ctx); return nil })
 	node := &nodeagent.Node{
 		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings,
 	}
