@@ -77,7 +77,9 @@ func (m *model) turn() bool {
 		m.do(s)
 	}
 	moved := len(steps) > 0
+	phase := m.pod.Status.Phase
 	m.pod.Pod.Status = Status(m.pod, m.seen, nil, nil, m.now)
+	moved = moved || phase != m.pod.Status.Phase
 	if m.pod.Deleting == 0 && m.finish() {
 		moved = true
 	}
@@ -142,6 +144,11 @@ func (m *model) do(s Action) {
 		if c == nil || s.Attempt != c.Attempt-1 {
 			t.Fatalf("%s beside %+v", s, c)
 		}
+	case Release:
+		if !m.seen.Namespaces || m.seen.alive() || !m.pod.hasEnded() {
+			t.Fatalf("%s of %+v", s, m.seen)
+		}
+		m.seen.Namespaces = false
 	case Teardown:
 		m.gone = true
 	default:

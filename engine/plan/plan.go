@@ -57,7 +57,7 @@ type Have map[control.PodID]*Seen
 // Seen is one pod as it was found.
 type Seen struct {
 	Epoch      uint64
-	Namespaces bool                  // its namespaces are pinned
+	Namespaces bool                  // its namespaces are pinned; false again once it was released
 	Excess     string                // which of its volumes outgrew its limit, in words; "": none
 	Linked     bool                  // its veth, address and route are there
 	Containers map[string]*Container // the newest instance of each, by container name

@@ -18,7 +18,12 @@ type Trouble struct {
 // Status is what a node reports of a pod: Kubernetes' PodStatus, from what was seen. troubles are by container
 // name. Transition times are kept from the previous status where a condition has not changed, so that an
 // unchanged pod gives an unchanged status.
+//
+// A pod that has ended stays as it was reported, whatever is still there of it.
 func Status(p *Pod, seen *Seen, health map[string]Health, troubles map[string]Trouble, now int64) corev1.PodStatus {
+	if p.hasEnded() {
+		return p.Status
+	}
 	if seen == nil {
 		seen = &Seen{}
 	}
@@ -44,6 +49,11 @@ func Status(p *Pod, seen *Seen, health map[string]Health, troubles map[string]Tr
 	s.Phase, s.Reason, s.Message = b.phase(&s)
 	b.conditions(&s)
 	return s
+}
+
+// hasEnded reports whether the pod is known to have ended for good.
+func (p *Pod) hasEnded() bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
 func (p *Pod) address() netip.Addr {
@@ -100,9 +110,9 @@ func (b *statusBuilder) container(c *corev1.Container, init bool) corev1.Contain
 		if init && Sidecar(c) {
 			policy = corev1.RestartPolicyAlways
 		}
-		again := policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && got.ExitCode != 0
+		again := !b.ending() && (policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && got.ExitCode != 0)
 		switch {
-		case b.p.Deleting != 0 || b.seen.Excess != "" || !again:
+		case !again:
 			st.State.Terminated = ended
 			st.Ready = init && got.ExitCode == 0
 		default:
@@ -115,6 +125,16 @@ func (b *statusBuilder) container(c *corev1.Container, init bool) corev1.Contain
 	}
 	st.Started = &started
 	return st
+}
+
+// ending reports whether no container of the pod is started again, whatever its restart policy.
+func (b *statusBuilder) ending() bool {
+	return b.p.Deleting != 0 || b.seen.Excess != "" || b.p.Status.StartTime != nil && b.overdue(b.p.Status.StartTime)
+}
+
+func (b *statusBuilder) overdue(start *metav1.Time) bool {
+	limit := b.p.Spec.ActiveDeadlineSeconds
+	return limit != nil && b.now >= start.UnixMilli()+*limit*1000
 }
 
 func (b *statusBuilder) waiting(c *corev1.Container, reason string) *corev1.ContainerStateWaiting {
@@ -143,14 +163,11 @@ func (b *statusBuilder) terminated(c *Container) *corev1.ContainerStateTerminate
 
 // phase is Kubernetes' pod phase: the sum of the containers' states under the restart policy.
 func (b *statusBuilder) phase(s *corev1.PodStatus) (phase corev1.PodPhase, reason, message string) {
-	last := b.p.Status
-	if last.Phase == corev1.PodSucceeded || last.Phase == corev1.PodFailed {
-		return last.Phase, last.Reason, last.Message
-	}
-	if limit := b.p.Spec.ActiveDeadlineSeconds; limit != nil && b.now >= s.StartTime.UnixMilli()+*limit*1000 {
+	switch { // once nothing runs: the end is final, and its containers' exit codes belong to it
+	case b.seen.alive():
+	case b.overdue(s.StartTime):
 		return corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
-	}
-	if b.seen.Excess != "" && !b.seen.alive() { // the end is final: its containers' exit codes belong to it
+	case b.seen.Excess != "":
 		return corev1.PodFailed, "Evicted", b.seen.Excess
 	}
 	never := b.p.Spec.RestartPolicy == corev1.RestartPolicyNever

@@ -124,11 +124,17 @@ func TestStatus(t *testing.T) {
 		},
 		{
 			"past its deadline", `{activeDeadlineSeconds: 1, containers: [{name: app, image: a}]}`, up(runs("app-0")), nil, nil, startedAt(begin - minute),
-			"Failed DeadlineExceeded +PodScheduled +Initialized" + notReady + "app #0 ready started running\n",
+			running + ready + "app #0 ready started running\n",
 		},
 		{
-			"the end is final", one, up(runs("app-0")), nil, nil, func(p *Pod) { p.Pod.Status.Phase, p.Pod.Status.Reason = corev1.PodFailed, "Evicted" },
-			"Failed Evicted +PodScheduled +Initialized" + notReady + "app #0 ready started running\n",
+			"past its deadline and stopped", `{activeDeadlineSeconds: 1, containers: [{name: app, image: a}]}`, up(ended("app-0", 143, 0, 0)), nil, nil, startedAt(begin - minute),
+			"Failed DeadlineExceeded +PodScheduled +Initialized" + notReady + "app #0 ended Error 143\n",
+		},
+		{
+			"the end is final, also where nothing is left of it", one, nil, nil, nil, func(p *Pod) {
+				p.Pod.Status = Status(p, over(up(ended("app-0", 137, 0, 0))), nil, nil, begin)
+			},
+			"Failed Evicted +PodScheduled +Initialized" + notReady + "app #0 ended Error 137\n",
 		},
 		{
 			"evicted, still stopping", one, over(up(runs("app-0"))), nil, nil, nil,

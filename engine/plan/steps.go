@@ -17,7 +17,8 @@ type Op string
 const (
 	Stop     Op = "stop"     // a container: polite signal, then kill after Grace
 	Remove   Op = "remove"   // what is left of an older instance of a container
-	Teardown Op = "teardown" // network, volumes and namespaces of a pod; then it is reported as gone
+	Release  Op = "release"  // network, volumes and namespaces of a pod that has ended; how it ended, and its logs, stay
+	Teardown Op = "teardown" // all that is left of a pod; then it is reported as gone
 	Pull     Op = "pull"     // an image
 	Sandbox  Op = "sandbox"  // namespaces, link and volumes of a pod
 	Relink   Op = "relink"   // a link, address or route that went missing
@@ -133,8 +134,10 @@ func (p *podPlan) decide() {
 	switch {
 	case p.pod.Deleting != 0:
 		p.leave(p.pod.Why, min(p.pod.Grace, p.graceLeft()))
-	case p.pod.Status.Phase == corev1.PodSucceeded || p.pod.Status.Phase == corev1.PodFailed:
-		p.stopAll("the pod has ended", p.pod.specGrace())
+	case p.pod.hasEnded():
+		if !p.stopAll("the pod has ended", p.pod.specGrace()) && p.seen.Namespaces {
+			p.add(Action{Op: Release, Why: "the pod has ended"})
+		}
 	case p.seen.Excess != "":
 		p.stopAll("evicted: "+p.seen.Excess, evictionGrace)
 	case p.overdue():

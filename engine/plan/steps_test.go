@@ -217,7 +217,13 @@ stop     dev/web-p/s2  # scaled down; 30 s
 		{"one that was made and not started goes too", one, up(&Container{ID: "app-0", State: Created}), 0, Facts{}, deleting, `
 stop     dev/web-p/app  # scaled down; 30 s
 `},
-		{"ended pods stay as they are", one, up(ended("app-0", 1, 0, 0)), minute, Facts{}, func(p *Pod) { p.Pod.Status.Phase = corev1.PodFailed }, "\n"},
+		{"an ended pod gives back what it holds", one, up(ended("app-0", 1, 0, 0)), minute, Facts{}, func(p *Pod) { p.Pod.Status.Phase = corev1.PodFailed }, `
+release  dev/web-p  # the pod has ended
+`},
+		{"a released pod stays as it is", one, &Seen{Containers: up(ended("app-0", 1, 0, 0)).Containers}, minute, Facts{}, func(p *Pod) { p.Pod.Status.Phase = corev1.PodFailed }, "\n"},
+		{"a released pod is told to stop", one, &Seen{Containers: up(ended("app-0", 1, 0, 0)).Containers}, minute, Facts{}, func(p *Pod) { p.Pod.Status.Phase = corev1.PodFailed; deleting(p) }, `
+teardown dev/web-p  # scaled down
+`},
 		{"an ended pod's sidecar stops", sidecars, up(runs("side-0"), ended("app-0", 0, 0, 0)), minute, Facts{}, func(p *Pod) { p.Pod.Status.Phase = corev1.PodSucceeded }, `
 stop     dev/web-p/side  # the pod has ended; 30 s
 `},
