@@ -31,6 +31,9 @@
 // When a container ends, the shim waits for the last of its output (100 ms at most), looks whether the kernel killed
 // for memory, replaces state.json and knocks at RUN/agent.sock. Events passes that on. A lost knock costs a resync.
 //
+// Release gives back what a pod that has ended holds beside its records and its logs, which stay until RemoveSandbox:
+// a Job's pods may be kept for long.
+//
 // # Crashes
 //
 // The agent may be killed anywhere. What has no state.json with a start is not running for List; Start of the same

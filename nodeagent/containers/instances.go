@@ -134,33 +134,46 @@ func (p *pod) newest(container string) *instance {
 
 func (in *instance) running() bool { return in.state.Started != 0 && in.state.Finished == 0 }
 
-// removeInstance takes an instance out of the shim and of runc, and removes its bundle, writable layer and
-// cgroup. Whatever of it still runs is killed. Its log stays.
+// removeInstance ends an instance and removes its bundle and writable layer. Its log stays.
 func (r *Runtime) removeInstance(ctx context.Context, p *pod, in *instance) error {
+	defer p.forgetInstance(record.InstanceDir(in.container, in.attempt))
+	if err := r.endInstance(ctx, p, in); err != nil {
+		return err
+	}
+	if err := errors.Join(os.RemoveAll(r.scratchDir(p, in.container, in.attempt)), os.RemoveAll(in.dir)); err != nil {
+		return fmt.Errorf("remove %s: %w", instanceID(p, in.container, in.attempt), err)
+	}
+	return nil
+}
+
+// endInstance takes an instance out of the shim and of runc, unmounts its root and removes its cgroup. Whatever of it
+// still runs is killed.
+func (r *Runtime) endInstance(ctx context.Context, p *pod, in *instance) error {
 	ctx, cancel := context.WithTimeout(ctx, runcPatience)
 	defer cancel()
 	id := instanceID(p, in.container, in.attempt)
-	defer p.forgetInstance(record.InstanceDir(in.container, in.attempt))
 	err := p.tasks(ctx, r, func(ctx context.Context, t taskapi.TTRPCTaskService) error {
-		_, err := t.Delete(ctx, &taskapi.DeleteRequest{ID: id})
-		if err == nil || errdefs.IsNotFound(errgrpc.ToNative(err)) {
-			return nil
+		absent := func(err error) bool { return err != nil && errdefs.IsNotFound(errgrpc.ToNative(err)) }
+		// One that was never started can be deleted at once, but runc takes ten seconds for it.
+		if in.state.Started != 0 {
+			if _, err := t.Delete(ctx, &taskapi.DeleteRequest{ID: id}); err == nil || absent(err) {
+				return nil
+			}
 		}
-		if _, err := t.Kill(ctx, &taskapi.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true}); err != nil &&
-			!errdefs.IsNotFound(errgrpc.ToNative(err)) {
+		if _, err := t.Kill(ctx, &taskapi.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true}); err != nil && !absent(err) {
 			return err
 		}
-		if _, err := t.Wait(ctx, &taskapi.WaitRequest{ID: id}); err != nil && !errdefs.IsNotFound(errgrpc.ToNative(err)) {
+		if _, err := t.Wait(ctx, &taskapi.WaitRequest{ID: id}); err != nil && !absent(err) {
 			return err
 		}
-		_, err = t.Delete(ctx, &taskapi.DeleteRequest{ID: id})
-		if err != nil && errdefs.IsNotFound(errgrpc.ToNative(err)) {
-			return nil
+		if _, err := t.Delete(ctx, &taskapi.DeleteRequest{ID: id}); err != nil && !absent(err) {
+			return err
 		}
-		return err
+		return nil
 	})
-	// The shim is dead, or does not know it (any more): runc itself is asked, which is cheap to see beforehand.
-	if _, serr := os.Stat(filepath.Join(r.runcRoot(), r.o.namespace(), id)); err != nil || serr == nil {
+	// The shim is dead, or does not know it (any more): runc itself is asked, unless it shows beforehand that it has
+	// nothing. Of one whose end is recorded it has what its directory says, of others perhaps more in a moment.
+	if _, serr := os.Stat(filepath.Join(r.runcRoot(), r.o.namespace(), id)); serr == nil || err != nil && in.state.Finished == 0 {
 		if derr := r.runcDelete(ctx, id); derr != nil {
 			return fmt.Errorf("remove %s: %w", id, errors.Join(derr, err))
 		}
@@ -168,11 +181,7 @@ func (r *Runtime) removeInstance(ctx context.Context, p *pod, in *instance) erro
 	if err := unmount(filepath.Join(in.dir, "rootfs")); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	if err := errors.Join(
-		removeCgroup(r.podCgroup(p.id)+"/"+record.InstanceDir(in.container, in.attempt)),
-		os.RemoveAll(r.scratchDir(p, in.container, in.attempt)),
-		os.RemoveAll(in.dir),
-	); err != nil {
+	if err := removeCgroup(r.podCgroup(p.id) + "/" + record.InstanceDir(in.container, in.attempt)); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
 	return nil

@@ -65,7 +65,7 @@ func (r *Runtime) look(id control.PodID) (*plan.Seen, error) {
 	}
 	seen := &plan.Seen{
 		Epoch:      meta.Epoch,
-		Namespaces: meta.HostNet || pinned(filepath.Join(p.dir, "ns", "net")),
+		Namespaces: !meta.Released && (meta.HostNet || pinned(filepath.Join(p.dir, "ns", "net"))),
 		Containers: make(map[string]*plan.Container, len(names)),
 	}
 	newest := make(map[string]int, len(names))

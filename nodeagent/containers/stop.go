@@ -47,10 +47,26 @@ func (r *Runtime) Stop(ctx context.Context, id control.PodID, container string, 
 	if in == nil || in.state.Finished != 0 {
 		return nil
 	}
-	if err := r.stopInstance(ctx, p, in, grace); err != nil {
+	err := r.stopInstance(ctx, p, in, grace)
+	if errors.Is(err, errNeverRan) {
+		err = r.removeUnstarted(ctx, p, in)
+	}
+	if err != nil {
 		return fmt.Errorf("stop container %s: %w", container, err)
 	}
 	return nil
+}
+
+// errNeverRan is of an instance that was made and, as its agent died, not started.
+var errNeverRan = errors.New("it was never started")
+
+// removeUnstarted takes away what was made of an instance, unless it was started meanwhile after all.
+func (r *Runtime) removeUnstarted(ctx context.Context, p *pod, in *instance) error {
+	defer p.starts.lock(in.container)()
+	if again := p.readInstance(record.InstanceDir(in.container, in.attempt)); again.running() {
+		return errNeverRan // its start and its stop met: the stop is asked for again
+	}
+	return r.removeInstance(ctx, p, in)
 }
 
 func (r *Runtime) stopInstance(ctx context.Context, p *pod, in *instance, grace time.Duration) error {
@@ -63,7 +79,7 @@ func (r *Runtime) stopInstance(ctx context.Context, p *pod, in *instance, grace 
 		}
 	}
 	if !in.running() {
-		return nil // made but never started: Remove takes it away
+		return errNeverRan
 	}
 	if err := r.kill(ctx, p, in, unix.SIGKILL, true); err != nil && !errors.Is(err, ErrNotRunning) {
 		return err

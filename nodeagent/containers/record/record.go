@@ -37,7 +37,8 @@ type Pod struct {
 	Name      string `json:"name"`
 	Epoch     uint64 `json:"epoch,omitempty"`
 	HostNet   bool   `json:"hostNetwork,omitempty"`
-	Cgroup    string `json:"cgroup,omitempty"` // path of the pod's parent cgroup below each controller's root
+	Cgroup    string `json:"cgroup,omitempty"`   // path of the pod's parent cgroup below each controller's root
+	Released  bool   `json:"released,omitempty"` // it ended, and holds nothing any more but its records and logs
 }
 
 // Instance is what one instance of a container was made from.
