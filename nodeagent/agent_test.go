@@ -116,6 +116,28 @@ func TestRemovedPod(t *testing.T) {
 	})
 }
 
+// A Job's pod gives back what it holds when it has ended, and is still told of.
+func TestEndedPod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		m.images["job:v1"] = true
+		a := m.run()
+		m.commit("apiVersion: batch/v1\nkind: Job\nmetadata: {name: job}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: app, image: \"job:v1\", imagePullPolicy: IfNotPresent}]}}}\n")
+		m.exit("job:v1", 0)
+		time.Sleep(5 * time.Minute)
+		expect(t, "diary", m.did(), "0s start job:v1 #0\n0s release")
+		for id, p := range a.Last().Want {
+			status := p.Status
+			if status.Phase != corev1.PodSucceeded || status.PodIP == "" || status.ContainerStatuses[0].State.Terminated == nil {
+				t.Errorf("pod %s is told of as %+v", id, status)
+			}
+		}
+		if n := len(a.Last().Want); n != 1 || m.looks > 60 {
+			t.Errorf("%d pods, %d looks", n, m.looks)
+		}
+	})
+}
+
 // A pod whose volume outgrew its limit is stopped, reported as evicted with its containers' exit codes, and removed
 // by what made it.
 func TestEviction(t *testing.T) {

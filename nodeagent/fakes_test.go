@@ -193,6 +193,14 @@ func (c *memContainers) RemoveSandbox(_ context.Context, id control.PodID) error
 	return nil
 }
 
+func (c *memContainers) Release(_ context.Context, id control.PodID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	(*machine)(c).note("release")
+	c.have[id].Namespaces = false
+	return nil
+}
+
 func (c *memContainers) Present(ref, _ string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

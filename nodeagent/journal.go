@@ -63,7 +63,7 @@ func (j *Journal) Events(object string) []Event {
 func (j *Journal) did(p *plan.Pod, s plan.Action) {
 	reason := map[plan.Op]string{
 		plan.Pull: "Pulled", plan.Sandbox: "Sandbox", plan.Relink: "Repaired", plan.Start: "Started", plan.Stop: "Stopped",
-		plan.Teardown: "Removed",
+		plan.Release: "Released", plan.Teardown: "Removed",
 	}[s.Op]
 	if reason == "" {
 		return

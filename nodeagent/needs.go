@@ -33,6 +33,7 @@ type Containers interface {
 	Netns(id control.PodID) string
 	CreateSandbox(ctx context.Context, p *plan.Pod) (netns string, err error)
 	RemoveSandbox(ctx context.Context, id control.PodID) error
+	Release(ctx context.Context, id control.PodID) error // all that a pod that has ended holds, but records and logs
 	Present(ref, digest string) bool
 	Pull(ctx context.Context, p *plan.Pod, ref, digest string) error
 	Start(ctx context.Context, l plan.Launch) error

@@ -102,7 +102,7 @@ func (a *Agent) fail(ctx context.Context, r result) {
 		}
 	case plan.Refresh:
 		t.what.Reason = "FailedMount"
-	case plan.Stop, plan.Remove, plan.Teardown:
+	case plan.Stop, plan.Remove, plan.Release, plan.Teardown:
 		t.what.Reason = "FailedKillPod"
 	}
 	wait := min(250*time.Millisecond<<min(t.failures-1, 16), most)
@@ -221,8 +221,10 @@ func (a *Agent) do(ctx context.Context, p *plan.Pod, s plan.Action) error {
 		return a.opt.Containers.Stop(ctx, p.ID, s.Container, s.Grace)
 	case plan.Remove:
 		return a.opt.Containers.Remove(ctx, p.ID, s.Container, s.Attempt)
+	case plan.Release:
+		return a.takeDown(ctx, p, a.opt.Containers.Release)
 	case plan.Teardown:
-		return a.teardown(ctx, p)
+		return a.takeDown(ctx, p, a.opt.Containers.RemoveSandbox)
 	}
 	return fmt.Errorf("unknown operation %q", s.Op)
 }
@@ -291,12 +293,13 @@ func (a *Agent) stopTogether(ctx context.Context, p *plan.Pod, steps []plan.Acti
 	return g.Wait()
 }
 
-// teardown takes down what is left of a pod; every step may find its work done already.
-func (a *Agent) teardown(ctx context.Context, p *plan.Pod) error {
+// takeDown takes away what a pod holds, its containers' part by the given method; every step may find its work done
+// already.
+func (a *Agent) takeDown(ctx context.Context, p *plan.Pod, containers func(context.Context, control.PodID) error) error {
 	if err := a.opt.Links.Remove(ctx, p.ID); err != nil {
 		return fmt.Errorf("network link: %w", err)
 	}
-	if err := a.opt.Containers.RemoveSandbox(ctx, p.ID); err != nil {
+	if err := containers(ctx, p.ID); err != nil {
 		return fmt.Errorf("namespaces: %w", err)
 	}
 	if err := a.opt.Volumes.Remove(ctx, p.ID); err != nil {
