@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -84,7 +85,7 @@ spec:
     spec:
       restartPolicy: Never
       containers:
-      - {name: run, image: shoal.local/probe:v1, args: [exit, "5"]}
+      - {name: run, image: shoal.local/probe:v1, args: [cat, /absent], terminationMessagePolicy: FallbackToLogsOnError}
 ---
 apiVersion: batch/v1
 kind: Job
@@ -96,7 +97,7 @@ spec:
     spec:
       restartPolicy: Never
       containers:
-      - {name: run, image: shoal.local/probe:v1, args: [exit, "0"]}
+      - {name: run, image: shoal.local/probe:v1, args: [cat, /etc/hostname]}
 `}).Push("jobs")
 	count := func(prefix, status string) int {
 		got := 0
@@ -113,7 +114,34 @@ spec:
 		}
 		return nil
 	})
-	time.Sleep(2 * time.Second)
+	// What has ended holds nothing but its records: no interface, no shim. Its logs are there, also after a restart.
+	n.Eventually(20*time.Second, func() error {
+		var links string
+		for line := range strings.Lines(n.must("ip", "-o", "link", "show", "type", "veth")) {
+			if !strings.Contains(line, "lan") && !strings.Contains(line, "-node") && !strings.Contains(line, "-peer") {
+				links += line
+			}
+		}
+		shims, _ := filepath.Glob(filepath.Join(n.Run, "c/pods/*/c/*/config.json"))
+		if links != "" || len(shims) > 0 {
+			return fmt.Errorf("finished pods hold:\n%s%s", links, strings.Join(shims, "\n"))
+		}
+		return nil
+	})
+	n.Kill()
+	n.Start()
+	for _, p := range n.Status().Pods {
+		want := p.Name + "\n"
+		if strings.HasPrefix(p.Name, "fails-") {
+			want = ""
+		}
+		if stdout, stderr, code := n.Shoal("logs", "-n", p.Namespace, p.Name); code != 0 || stdout != want || want == "" && !strings.Contains(stderr, "open /absent") {
+			t.Errorf("log of %s: %q %s", p.Name, stdout, stderr)
+		}
+		if strings.HasPrefix(p.Name, "fails-") && !strings.Contains(p.Message, "open /absent: no such file") {
+			t.Errorf("%s has the message %q", p.Name, p.Message)
+		}
+	}
 	if failed := count("fails-", "Error"); failed != 2 {
 		t.Errorf("%d tries, want 2: the first and one more", failed)
 	}
