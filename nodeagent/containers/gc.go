@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -44,12 +43,7 @@ func (r *Runtime) CollectGarbage(ctx context.Context, keep func(refOrDigest stri
 	errs = append(errs, r.dropViews(ctx, func(d digest.Digest) bool {
 		return wanted[d] || used[d.String()] || keep(d.String())
 	}))
-	// A lease that is deleted synchronously makes containerd sweep now, not at its next turn.
-	l, err := r.client.LeasesService().Create(ctx, leases.WithRandomID())
-	if err == nil {
-		err = r.client.LeasesService().Delete(ctx, l, leases.SynchronousDelete)
-	}
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(append(errs, r.sweep(ctx))...); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
 	return nil

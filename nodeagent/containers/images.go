@@ -178,7 +178,7 @@ func (s *imageStore) read(ctx context.Context, d digest.Digest) (ocispec.Image, 
 	if err != nil {
 		return config, "", err
 	}
-	b, err := content.ReadBlob(ctx, store, manifest.Config)
+	b, err := readIntact(ctx, store, manifest.Config)
 	if err != nil {
 		return config, "", err
 	}
@@ -201,7 +201,7 @@ func describe(ctx context.Context, store content.Store, d digest.Digest) (ocispe
 	if info.Size > manifestBytes {
 		return desc, fmt.Errorf("manifest %s has %d bytes: expected %d at most", d, info.Size, manifestBytes)
 	}
-	b, err := content.ReadBlob(ctx, store, desc)
+	b, err := readIntact(ctx, store, desc)
 	if err != nil {
 		return desc, err
 	}

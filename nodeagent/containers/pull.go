@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -35,6 +36,7 @@ const (
 	resolveTimeout = 30 * time.Second
 	maxIndex       = 1000      // manifests in an index
 	maxLayers      = 500       // layers in a manifest
+	maxBlobs       = 1000      // of all kinds that one image leads to
 	maxLayerBytes  = 16 << 30  // one layer, compressed
 	pullTimeout    = time.Hour // all of it
 )
@@ -97,22 +99,20 @@ func (r *Runtime) Pull(ctx context.Context, ref, dgst string, auth []Auth, progr
 		return "", fmt.Errorf("pull image %s: %w", ref, err)
 	}
 	defer func() { _ = release(context.WithoutCancel(ctx)) }()
-	var target ocispec.Descriptor
-	if isLocal(named) {
-		if target, err = describe(ctx, r.client.ContentStore(), d); errdefs.IsNotFound(err) {
-			return "", errNotLocal(ref)
+	target, err := r.bring(ctx, named, d, auth, progress)
+	if err != nil && ctx.Err() == nil {
+		// What is here already is not fetched: if that is what is wrong, it goes, and comes anew.
+		damaged, herr := r.dropDamaged(ctx, d)
+		if len(damaged) > 0 {
+			r.o.Log.Warn("blobs of an image were damaged, they are fetched again", "image", ref, "blobs", damaged)
+			target, err = r.bring(ctx, named, d, auth, progress)
 		}
-	} else {
-		target, err = r.fetch(ctx, named, d, auth, progress)
+		err = errors.Join(err, herr)
 	}
 	if err != nil {
 		return "", fmt.Errorf("pull image %s: %w", ref, err)
 	}
-	rec := images.Image{Name: pinName(d), Target: target}
-	if err := r.unpack(ctx, rec); err != nil {
-		return "", fmt.Errorf("pull image %s: %w", ref, err)
-	}
-	for _, name := range []string{rec.Name, tagName(named)} {
+	for _, name := range []string{pinName(d), tagName(named)} {
 		if name == "" {
 			continue
 		}
@@ -124,6 +124,25 @@ func (r *Runtime) Pull(ctx context.Context, ref, dgst string, auth []Auth, progr
 		return "", fmt.Errorf("pull image %s: %w", ref, err)
 	}
 	return dgst, nil
+}
+
+// bring makes an image of this digest whole and unpacked: fetched as far as it is not here.
+func (r *Runtime) bring(ctx context.Context, named reference.Named, d digest.Digest, auth []Auth, progress func(done, total int64)) (target ocispec.Descriptor, err error) {
+	if isLocal(named) {
+		if target, err = describe(ctx, r.client.ContentStore(), d); errdefs.IsNotFound(err) {
+			err = errNotLocal(named.String())
+		}
+	} else {
+		target, err = r.fetch(ctx, named, d, auth, progress)
+	}
+	if err != nil {
+		return target, err
+	}
+	if err := r.unpack(ctx, images.Image{Name: pinName(d), Target: target}); err != nil {
+		return target, err
+	}
+	_, _, err = r.store.read(ctx, d)
+	return target, err
 }
 
 // fetch brings manifests, config and layers for this machine into the store.
@@ -142,7 +161,9 @@ func (r *Runtime) fetch(ctx context.Context, named reference.Named, d digest.Dig
 				if desc.Size > maxLayerBytes || !images.IsLayerType(desc.MediaType) && desc.Size > manifestBytes {
 					return nil, fmt.Errorf("%s %s has %d bytes: more than is allowed", desc.MediaType, desc.Digest, desc.Size)
 				}
-				count.add(desc, 0)
+				if count.add(desc, 0) > maxBlobs {
+					return nil, fmt.Errorf("%s leads to more than %d blobs: more than is allowed", d, maxBlobs)
+				}
 				children, err := h.Handle(ctx, desc)
 				if err != nil {
 					return nil, err
@@ -291,7 +312,8 @@ func (c *counter) has(d digest.Digest) bool {
 	return c.seen[d]
 }
 
-func (c *counter) add(desc ocispec.Descriptor, done int64) {
+// add returns how many blobs are known of.
+func (c *counter) add(desc ocispec.Descriptor, done int64) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.seen[desc.Digest] {
@@ -302,4 +324,5 @@ func (c *counter) add(desc ocispec.Descriptor, done int64) {
 	if c.tell != nil {
 		c.tell(c.done, c.total)
 	}
+	return len(c.seen)
 }

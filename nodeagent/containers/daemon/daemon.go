@@ -50,14 +50,17 @@ import (
 //	-root DIR     images and snapshots; kept
 //	-state DIR    what a reboot may take
 //	-socket PATH  where it serves gRPC
+//	-inflated N   bytes that a layer may unpack to whatever its size; 1 GiB
 func Main(args []string) int {
 	flags := flag.NewFlagSet("containerd", flag.ContinueOnError)
 	root := flags.String("root", "", "`directory` of images and snapshots")
 	state := flags.String("state", "", "`directory` of what a reboot may take")
 	socket := flags.String("socket", "", "unix `path` to serve on")
+	inflated := flags.Int64("inflated", inflatedBytes, "`bytes` that a layer may unpack to whatever its size")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
+	boundLayers(*inflated)
 	if err := run(*root, *state, *socket); err != nil {
 		fmt.Fprintln(os.Stderr, "containerd:", err)
 		return 1
