@@ -10,7 +10,7 @@ import (
 // compared with the last one: that, field by field, was most of what a look cost.
 type basis struct {
 	pod        *plan.Pod
-	namespaces bool
+	seen       plan.Seen // but for its containers and its link, which no status shows
 	containers []instance
 	trouble    bool
 }
@@ -28,7 +28,8 @@ func newBasis(p *plan.Pod, seen *plan.Seen, health map[string]plan.Health, troub
 	if seen == nil {
 		return b
 	}
-	b.namespaces = seen.Namespaces
+	b.seen = *seen
+	b.seen.Containers, b.seen.Linked = nil, false
 	b.containers = make([]instance, 0, len(seen.Containers))
 	for name, c := range seen.Containers {
 		b.containers = append(b.containers, instance{name, *c, health[c.ID]})
@@ -43,9 +44,11 @@ func (b *basis) holds(p *plan.Pod, seen *plan.Seen, health map[string]plan.Healt
 		return false
 	}
 	if seen == nil {
-		return !b.namespaces && len(b.containers) == 0
+		seen = &plan.Seen{}
 	}
-	if b.namespaces != seen.Namespaces || len(b.containers) != len(seen.Containers) {
+	was := b.seen
+	if was.Epoch != seen.Epoch || was.Namespaces != seen.Namespaces || was.Excess != seen.Excess ||
+		len(b.containers) != len(seen.Containers) {
 		return false
 	}
 	for i := range b.containers {

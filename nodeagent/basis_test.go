@@ -50,6 +50,7 @@ func TestBasis(t *testing.T) {
 			delete(l.seen.Containers, "app")
 		}, true},
 		{"its namespaces are gone", func(l *look) { l.seen.Namespaces = false }, true},
+		{"a volume outgrew its limit", func(l *look) { l.seen.Excess = "volume data has 2 MiB" }, true},
 		{"all is gone", func(l *look) { l.seen = nil }, true},
 		{"not ready any more", func(l *look) { l.health["a0"] = plan.Health{NotReady: true} }, true},
 		{"trouble", func(l *look) { l.trouble = true }, true},
