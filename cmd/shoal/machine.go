@@ -335,18 +335,27 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.collect(ctx) })
 	g.Go(func() error { residence.Keep(ctx); return nil })
 	if l := m.listeners["registry"]; l != nil {
+		ahead := newUnpacker()
 		server, err := registry.New(ctx, registry.Options{
 			Content: m.containers.Content(), Images: m.containers.Images(), Leases: m.containers.Client().LeasesService(),
 			Namespace: m.containers.Namespace(), Token: m.opt.gitToken, Log: m.log,
+			Pushed: ahead.note,
 		})
 		if err != nil {
 			return err
 		}
 		g.Go(func() error { defer server.Close(); return serve(ctx, l, server) })
+		g.Go(func() error { return ahead.run(ctx, m.pullPushed, m.log) })
 	}
 	g.Go(func() error { m.lookForBlockers(ctx); return nil })
 	m.log.InfoContext(ctx, "ready", "node", m.opt.name(), "id", m.dir.Node.ID, "git", m.gitURL(), "registry", m.registryAddress())
 	return g.Wait()
+}
+
+// pullPushed makes an image ready that is in the node's own store.
+func (m *machine) pullPushed(ctx context.Context, name, digest string) error {
+	_, err := m.containers.Pull(ctx, name, digest, nil, nil)
+	return err
 }
 
 // serve answers HTTP on l until ctx ends; requests under way get five seconds.
