@@ -37,16 +37,15 @@ func (a *Agent) start(ctx context.Context, p *plan.Pod, steps []plan.Action) {
 	a.busy[p.ID] = true
 	go func() {
 		r := result{pod: p.ID}
-		r.failed, r.err = a.carryOut(ctx, p, steps)
-		if r.err == nil {
-			for _, s := range steps {
-				r.linked = r.linked || s.Op == plan.Sandbox || s.Op == plan.Relink
-				if s.Op == plan.Sandbox || s.Op == plan.Refresh {
-					r.shown = p
-				}
+		var done int
+		done, r.failed, r.err = a.carryOut(ctx, p, steps)
+		for _, s := range steps[:done] { // also if a later one failed: what was done is done
+			r.linked = r.linked || s.Op == plan.Sandbox || s.Op == plan.Relink
+			if s.Op == plan.Sandbox || s.Op == plan.Refresh {
+				r.shown = p
 			}
 		}
-		if last := steps[len(steps)-1]; r.err == nil && last.Op == plan.Teardown {
+		if done == len(steps) && steps[done-1].Op == plan.Teardown {
 			r.removed = p
 		}
 		a.done <- r
@@ -56,15 +55,15 @@ func (a *Agent) start(ctx context.Context, p *plan.Pod, steps []plan.Action) {
 // finish takes in what a worker did.
 func (a *Agent) finish(ctx context.Context, r result) {
 	delete(a.busy, r.pod)
+	if r.linked {
+		a.linked[r.pod] = true
+	}
+	if r.shown != nil {
+		a.shows[r.pod] = r.shown
+	}
 	switch {
 	case r.err == nil:
 		delete(a.retry, r.pod)
-		if r.linked {
-			a.linked[r.pod] = true
-		}
-		if r.shown != nil {
-			a.shows[r.pod] = r.shown
-		}
 		if r.removed != nil {
 			a.gone[r.pod] = true
 			a.reports.removed(r.removed)
@@ -169,14 +168,15 @@ func (a *Agent) troubles() map[control.PodID]map[string]plan.Trouble {
 // configError is a container that cannot be made from its words: a missing key, say.
 type configError struct{ error }
 
-// carryOut does one pod's actions in order and stops at the first that fails: the rest waits for the next look.
-func (a *Agent) carryOut(ctx context.Context, p *plan.Pod, steps []plan.Action) (failed plan.Action, err error) {
+// carryOut does one pod's actions in order and stops at the first that fails: the rest waits for the next look. It
+// returns how many were done.
+func (a *Agent) carryOut(ctx context.Context, p *plan.Pod, steps []plan.Action) (done int, failed plan.Action, err error) {
 	for i, s := range steps {
 		if s.Op == plan.Sandbox || s.Op == plan.Start {
 			select {
 			case a.starts <- struct{}{}:
 			case <-ctx.Done():
-				return s, context.Cause(ctx)
+				return i, s, context.Cause(ctx)
 			}
 		}
 		begun := time.Now()
@@ -193,15 +193,15 @@ func (a *Agent) carryOut(ctx context.Context, p *plan.Pod, steps []plan.Action) 
 			if s.Op == plan.Pull {
 				what = s.Image
 			}
-			return s, fmt.Errorf("%s %s: %w", s.Op, what, err)
+			return i, s, fmt.Errorf("%s %s: %w", s.Op, what, err)
 		}
 		a.opt.Log.DebugContext(ctx, "done", "op", s.Op, "pod", s.Name, "container", s.Container, "why", s.Why, "took", time.Since(begun).String())
 		a.journal.did(p, s)
 		if s.Op == plan.Stop {
-			return s, nil // all stops of a batch went together; what comes next is decided by a new look
+			return i + 1, s, nil // all stops of a batch went together; what comes next is decided by a new look
 		}
 	}
-	return failed, nil
+	return len(steps), failed, nil
 }
 
 // do is the whole list of what Shoal does to a machine.
