@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,6 +144,66 @@ func TestUnreachable(t *testing.T) {
 	_, exec := c.Exec(t.Context(), "dev", "web", ExecRequest{Args: []string{"true"}}, Streams{})
 	if !errors.Is(err, ErrUnreachable) || !errors.Is(exec, ErrUnreachable) || strings.Contains(err.Error(), "http://") {
 		t.Errorf("%v; %v", err, exec)
+	}
+}
+
+// Profiles of the agent are had over its socket, in the form that `go tool pprof` reads, and one of the CPU at a time.
+func TestProfiles(t *testing.T) {
+	c := serve(t, backend{})
+	get := func(path string) (int, string) {
+		resp, err := c.http.Get("http://agent/debug/pprof/" + path)
+		if err != nil {
+			t.Error(err)
+			return 0, ""
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	const gzip = "\x1f\x8b"
+	for _, tt := range []struct {
+		path string
+		code int
+		body string
+	}{
+		{"heap", 200, gzip},
+		{"goroutine?debug=1", 200, "goroutine profile: total "},
+		{"allocs?debug=nonsense", 200, gzip},
+		{"nothing", 404, `no profile "nothing": expected cpu, heap, allocs, goroutine, block or mutex`},
+	} {
+		if code, body := get(tt.path); code != tt.code || !strings.HasPrefix(body, tt.body) {
+			t.Errorf("%s: %d %.80q, want %d %q", tt.path, code, body, tt.code, tt.body)
+		}
+	}
+	type answer struct {
+		code int
+		body string
+	}
+	for try := 0; ; try++ {
+		begun, answers := time.Now(), make(chan answer, 2)
+		for range 2 {
+			go func() {
+				code, body := get("cpu?seconds=1")
+				answers <- answer{code, body}
+			}()
+		}
+		a, b := <-answers, <-answers
+		if a.code == http.StatusOK {
+			a, b = b, a
+		}
+		if a.code == http.StatusOK && try < 5 {
+			continue // on a loaded machine one ended before the other began
+		}
+		if a.code != http.StatusConflict || !strings.Contains(a.body, "cpu profiling already in use") {
+			t.Errorf("a second profile of the CPU at the same time: %d %.80q", a.code, a.body)
+		}
+		if took := time.Since(begun); b.code != http.StatusOK || !strings.HasPrefix(b.body, gzip) || took < time.Second {
+			t.Errorf("the CPU was watched for %s: %d %.80q", took, b.code, b.body)
+		}
+		return
 	}
 }
 
