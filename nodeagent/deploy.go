@@ -96,6 +96,11 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 		d.note(v)
 		return []Verdict{v}, nil
 	}
+	refs := make([]string, len(list.environments))
+	for i, env := range list.environments {
+		refs[i] = env.Ref
+	}
+	d.opt.Source.Follow(refs)
 	d.forget(func(name string) bool { return name == "" || !list.declares(name) && d.active(name) == nil })
 	var out []Verdict
 	for {
@@ -119,8 +124,13 @@ func (d *Deployer) round(ctx context.Context, environments []render.Environment,
 			errs = append(errs, fmt.Errorf("%s: %w", env.Name, err))
 			continue
 		}
-		if !ok || d.judged(env.Name, head) {
-			continue // a ref that is gone empties nothing
+		if !ok {
+			d.absent(env)
+			continue
+		}
+		d.forget(func(name string) bool { return name == env.Name && d.Verdicts()[name].Commit == "" }) // it was absent
+		if d.judged(env.Name, head) {
+			continue
 		}
 		v := d.deploy(ctx, env, head, progress)
 		d.note(v)
@@ -130,6 +140,15 @@ func (d *Deployer) round(ctx context.Context, environments []render.Environment,
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// absent notes that the ref of an environment does not exist. A ref that is gone empties nothing.
+func (d *Deployer) absent(env render.Environment) {
+	text := "there is no such branch yet; push it, or name another in shoal.cue"
+	if d.active(env.Name) != nil {
+		text = "the branch is gone; what runs goes on"
+	}
+	d.note(Verdict{Environment: env.Name, Ref: env.Ref, Problems: render.Problems{{File: env.Ref, Text: text}}})
 }
 
 // list is what a commit of the default branch declares.

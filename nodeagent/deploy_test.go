@@ -33,7 +33,10 @@ type upstream struct {
 	renders  int
 	reads    int // of lists of environments
 	pins     map[source.ID]bool
+	followed []string
 }
+
+func (u *upstream) Follow(refs []string) { u.followed = refs }
 
 func newUpstream() *upstream {
 	return &upstream{

@@ -282,3 +282,25 @@ prod runs , not 2
 		}
 	})
 }
+
+// The branches of all environments are followed. One that does not exist, or not any more, is said, and takes nothing away.
+func TestAbsentBranch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ds := newDeploys(t)
+		ds.u.push(deployment("web"))
+		ds.u.declared[ds.u.head] = append(ds.u.declared[ds.u.head], dev, prod)
+		ds.look()
+		ds.expect("followed", fmt.Sprint(ds.u.followed), "[refs/heads/main refs/heads/env/prod]")
+		ds.expect("before its first push", ds.status(), "dev runs 1\nprod runs \n  refs/heads/env/prod: there is no such branch yet; push it, or name another in shoal.cue")
+		ds.u.pushTo(prod.Ref, deployment("shop"))
+		ds.look()
+		ds.expect("pushed", ds.status(), "dev runs 1\nprod runs 2")
+		was := ds.u.heads[prod.Ref]
+		delete(ds.u.heads, prod.Ref)
+		ds.look()
+		ds.expect("gone", ds.status(), "dev runs 1\nprod runs 2\n  refs/heads/env/prod: the branch is gone; what runs goes on")
+		ds.u.heads[prod.Ref] = was
+		ds.look()
+		ds.expect("there again", ds.status(), "dev runs 1\nprod runs 2")
+	})
+}

@@ -114,6 +114,8 @@ type Source interface {
 	Commit(ctx context.Context, id source.ID) (source.Commit, error)
 	// Head returns where a ref points; false where it does not exist.
 	Head(ctx context.Context, ref string) (source.ID, bool, error)
+	// Follow says which refs are looked for upstream beside the default branch; a forge may have thousands of others.
+	Follow(refs []string)
 	// Relate says how to stands to from: ahead of it, behind it, or apart.
 	Relate(ctx context.Context, from, to source.ID) (source.Relation, error)
 	// Pin keeps a commit, and those it descends from, whatever happens upstream, until Unpin.

@@ -71,7 +71,11 @@ func printStatus(w io.Writer, s api.Status) {
 			fmt.Fprintln(w, p.red("  held at their last good version: "+strings.Join(e.Held, ", ")))
 		}
 		if len(e.Problems) > 0 {
-			fmt.Fprintf(w, "  %s\n", p.red("commit "+short(e.Candidate)+" has problems:"))
+			what := "problems:"
+			if e.Candidate != "" {
+				what = "commit " + short(e.Candidate) + " has problems:"
+			}
+			fmt.Fprintf(w, "  %s\n", p.red(what))
 			for _, problem := range e.Problems {
 				fmt.Fprintf(w, "    %s\n", problem)
 			}

@@ -402,6 +402,51 @@ func TestFault_G6(t *testing.T) {
 	unmoved(t, m, a)
 }
 
+// TestFollow follows more branches, and fewer: what is new is fetched, what is not there yet is no error, and what is
+// followed no more stays.
+func TestFollow(t *testing.T) {
+	u := newUpstream(t)
+	a := u.commit("a", map[string]string{"x": "1"})
+	u.git("branch", "env/prod")
+	m := open(t, Options{URL: u.serve()})
+	fetch := func() string {
+		t.Helper()
+		list, err := m.Fetch(t.Context())
+		return changes(list, err, a, "A")
+	}
+	woken := func() bool {
+		select {
+		case <-m.wake:
+			return true
+		default:
+			return false
+		}
+	}
+	if got := fetch(); got != "refs/heads/main - -> A unknown\n" {
+		t.Errorf("at first: %s", got)
+	}
+	refs := []string{"refs/heads/main", "refs/heads/env/prod", "refs/heads/none", "refs/shoal/pins/x", "no name"}
+	m.Follow(refs)
+	if !woken() {
+		t.Error("a branch that is new is not looked for")
+	}
+	if got := fetch(); got != "refs/heads/env/prod - -> A unknown\n" {
+		t.Errorf("with another branch: %s", got)
+	}
+	m.Follow(refs)
+	m.Follow(nil)
+	if woken() {
+		t.Error("woken although there is nothing new to fetch")
+	}
+	u.git("branch", "-f", "env/prod", u.git("commit-tree", "-p", a, "-m", "b", a+"^{tree}"))
+	if got := fetch(); got != "" {
+		t.Errorf("a branch that is followed no more: %s", got)
+	}
+	if id, err := m.Head("env/prod"); string(id) != a || err != nil {
+		t.Errorf("it is at %s: %v", id, err)
+	}
+}
+
 // TestFault_G7 commits an empty tree: it is a tree without entries, and the commit says what it may take away.
 func TestFault_G7(t *testing.T) {
 	u := newUpstream(t)

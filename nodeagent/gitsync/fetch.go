@@ -71,10 +71,11 @@ func (m *Mirror) fetch(ctx context.Context) ([]RefChange, error) {
 	var moves []bare.Move
 	var gone []string
 	want := map[bare.Hash]bool{}
-	for _, name := range m.opt.Branches {
+	for _, name := range *m.follow.Load() {
 		tip, there := a.refs[name]
-		now, _ := m.repo.Ref(name)
+		now, known := m.repo.Ref(name)
 		switch {
+		case !there && !known && name != m.opt.Branch: // declared before its first push: nothing is gone
 		case !there:
 			gone = append(gone, name)
 		case tip != now:

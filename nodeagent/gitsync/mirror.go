@@ -35,7 +35,8 @@ type Mirror struct {
 	checker source.Checker
 	trees   treeCache
 
-	fetching sync.Mutex // one fetch at a time
+	follow   atomic.Pointer[[]string] // the branches that are fetched, full names
+	fetching sync.Mutex               // one fetch at a time
 	wake     chan struct{}
 	updates  chan Update
 
@@ -69,6 +70,7 @@ func Open(ctx context.Context, opt Options) (*Mirror, error) {
 	}
 	m := &Mirror{opt: opt, repo: repo, wake: make(chan struct{}, 1), updates: make(chan Update, 1), rebuilt: why}
 	m.closing, m.close = context.WithCancel(context.WithoutCancel(ctx))
+	m.follow.Store(&opt.Branches)
 	m.trees.limit = 8 << 20
 	m.collected.Store(repo.Size())
 	return m, nil
@@ -115,6 +117,23 @@ func (m *Mirror) DefaultRef() string { return m.opt.Branch }
 func (m *Mirror) Has(id source.ID) bool {
 	h, err := toHash(id)
 	return err == nil && m.repo.Has(h)
+}
+
+// Follow says which branches are fetched from now on beside the default one, by full name; those that are new are
+// fetched at once. What is not followed any more stays where it is. Names that no branch can have are left out.
+func (m *Mirror) Follow(refs []string) {
+	branches := []string{m.opt.Branch}
+	for _, name := range refs {
+		if source.CheckRefName(name) == nil && !strings.HasPrefix(name, hiddenRefs) {
+			branches = append(branches, name)
+		}
+	}
+	slices.Sort(branches)
+	branches = slices.Compact(branches)
+	before := *m.follow.Swap(&branches)
+	if slices.ContainsFunc(branches, func(b string) bool { return !slices.Contains(before, b) }) {
+		m.Wake()
+	}
 }
 
 // Shallow lists the commits where history ends although they name parents.

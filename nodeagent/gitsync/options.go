@@ -20,7 +20,7 @@ type Options struct {
 	// URL is where to fetch from: https://, http:// (loopback only), ssh://, user@host:path, file:// or an
 	// absolute path. "" means that commits come by push alone.
 	URL      string
-	Branches []string // branches to follow, short or full names; default: Branch
+	Branches []string // branches to follow at first, short or full names; default: Branch; Follow changes them
 	Branch   string   // the default branch, what HEAD stands for; default "main"
 	Auth     Auth
 
