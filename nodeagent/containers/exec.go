@@ -90,6 +90,7 @@ func (r *Runtime) exec(ctx context.Context, p *pod, in *instance, o ExecOptions)
 			return runcError(err)
 		}
 		streams.handedOver()
+		streams.feed(o)
 		kill := context.AfterFunc(ctx, func() {
 			_, _ = t.Kill(calls, &taskapi.KillRequest{ID: id, ExecID: execID, Signal: uint32(unix.SIGKILL)})
 		})
@@ -147,7 +148,6 @@ func execSpec(in *instance, o ExecOptions) (*anypb.Any, error) {
 type streams struct {
 	dir                   string
 	stdin, stdout, stderr string
-	in                    *os.File
 	out, err              *os.File
 	held                  []*os.File // writing ends, until the shim has its own
 	copying               sync.WaitGroup
@@ -190,11 +190,10 @@ func openStreams(dir string, o ExecOptions) (_ *streams, err error) {
 		s.held = append(s.held, w)
 	}
 	if o.Stdin != nil {
-		var r *os.File
-		if s.stdin, r, s.in, err = open("stdin"); err != nil {
+		s.stdin = filepath.Join(dir, "stdin")
+		if err := unix.Mkfifo(s.stdin, 0o600); err != nil {
 			return nil, err
 		}
-		s.held = append(s.held, r) // the writer must have a reader until the shim is one
 	}
 	return s, nil
 }
@@ -215,23 +214,52 @@ func (s *streams) copy(o ExecOptions) {
 	if s.err != nil {
 		move(o.Stderr, s.err)
 	}
-	if s.in != nil {
-		go func() { // ends with the client's stream: nobody can interrupt a Read
-			_, _ = io.Copy(s.in, o.Stdin)
-			if o.TTY {
-				// Closing it would hang the terminal up; this is how somebody at the keyboard ends his input.
-				_, _ = s.in.Write([]byte{0x04})
-				return
-			}
-			s.in.Close()
-			close(s.stdinEnd)
-		}()
+}
+
+// feed begins to move the client's input. The shim opens its end some time after it has answered that the command runs:
+// what was written and closed before that would be lost, and the shim would wait for it for ever.
+func (s *streams) feed(o ExecOptions) {
+	if s.stdin == "" {
+		return
+	}
+	go func() { // ends with the client's stream: nobody can interrupt a Read
+		in := s.openStdin()
+		if in == nil {
+			return
+		}
+		go func() { <-s.closed; in.Close() }()
+		_, _ = io.Copy(in, o.Stdin)
+		if o.TTY {
+			// Closing it would hang the terminal up; this is how somebody at the keyboard ends his input.
+			_, _ = in.Write([]byte{0x04})
+			return
+		}
+		in.Close()
+		close(s.stdinEnd)
+	}()
+}
+
+// openStdin opens the writing end once there is a reader; nil when the streams are closed before.
+func (s *streams) openStdin() *os.File {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		in, err := os.OpenFile(s.stdin, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if err == nil {
+			return in
+		}
+		if !errors.Is(err, unix.ENXIO) {
+			return nil // the directory is gone
+		}
+		select {
+		case <-s.closed:
+			return nil
+		case <-time.After(wait):
+		}
 	}
 }
 
 // onStdinEnd calls f when the client's input is over.
 func (s *streams) onStdinEnd(f func()) {
-	if s.in == nil {
+	if s.stdin == "" {
 		return
 	}
 	go func() {
@@ -264,7 +292,7 @@ func (s *streams) drain(wait time.Duration) {
 func (s *streams) close() {
 	close(s.closed)
 	s.handedOver()
-	for _, f := range []*os.File{s.in, s.out, s.err} {
+	for _, f := range []*os.File{s.out, s.err} {
 		if f != nil {
 			f.Close()
 		}
