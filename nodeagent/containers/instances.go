@@ -93,6 +93,17 @@ func (p *pod) readInstance(name string) *instance {
 	return in
 }
 
+// repairState writes the record of an instance that runs, where there is one and it cannot be read. A missing one is
+// about to be written by the shim.
+func (p *pod) repairState(in *instance, pid uint32) error {
+	var st record.State
+	file := filepath.Join(in.dir, record.StateFile)
+	if err := record.Read(file, &st); err == nil && st.Started != 0 || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return record.Write(file, record.State{Pid: int(pid), Started: nowMilli()})
+}
+
 // known is what was read of a pod's records, which are looked at far more often than they change.
 type known struct {
 	pod       record.Cache[record.Pod]

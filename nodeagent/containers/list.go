@@ -58,14 +58,12 @@ func (r *Runtime) look(id control.PodID) (*plan.Seen, error) {
 		return nil, err
 	}
 	p.knownMu.Lock()
-	meta, err := p.known.pod.Read(filepath.Join(p.dir, record.PodFile))
+	meta, unread := p.known.pod.Read(filepath.Join(p.dir, record.PodFile))
 	p.knownMu.Unlock()
-	if err != nil {
-		return &plan.Seen{}, nil //nolint:nilerr // its making was cut short
-	}
+	// Without its record the pod's making was cut short, or somebody else wrote there: then its containers are there.
 	seen := &plan.Seen{
 		Epoch:      meta.Epoch,
-		Namespaces: !meta.Released && (meta.HostNet || pinned(filepath.Join(p.dir, "ns", "net"))),
+		Namespaces: unread == nil && !meta.Released && (meta.HostNet || pinned(filepath.Join(p.dir, "ns", "net"))),
 		Containers: make(map[string]*plan.Container, len(names)),
 	}
 	newest := make(map[string]int, len(names))

@@ -107,7 +107,7 @@ func (r *Runtime) resume(ctx context.Context, p *pod, in *instance) error {
 		}
 		switch st.Status {
 		case tasktypes.Status_RUNNING:
-			return nil // its record is about to be written
+			return p.repairState(in, st.Pid)
 		case tasktypes.Status_CREATED:
 			_, err = t.Start(ctx, &taskapi.StartRequest{ID: id})
 			return err
