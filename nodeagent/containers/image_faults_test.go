@@ -71,12 +71,16 @@ func (r *rawRegistry) add(kind string, v any) ocispec.Descriptor {
 
 // image makes one of a gzipped layer.
 func (r *rawRegistry) image(layer []byte) ocispec.Descriptor {
+	return r.imageOf(layer, ocispec.ImageConfig{})
+}
+
+func (r *rawRegistry) imageOf(layer []byte, says ocispec.ImageConfig) ocispec.Descriptor {
 	r.t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	w.Write(layer)
 	w.Close()
-	config := ocispec.Image{Platform: ocispec.Platform{Architecture: runtime.GOARCH, OS: "linux"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}}}
+	config := ocispec.Image{Config: says, Platform: ocispec.Platform{Architecture: runtime.GOARCH, OS: "linux"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}}}
 	return r.add(ocispec.MediaTypeImageManifest, ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		Config: r.add(ocispec.MediaTypeImageConfig, config), Layers: []ocispec.Descriptor{r.add(ocispec.MediaTypeImageLayerGzip, b.Bytes())},
