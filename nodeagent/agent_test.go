@@ -91,6 +91,39 @@ func TestExitLeadsToRestart(t *testing.T) {
 	})
 }
 
+// TestFault_C17 has 50 pods that crash whenever they are started: they are started ever more seldom, and a pod that
+// works is started at once among them.
+func TestFault_C17(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		m.images["bad:v1"], m.images["good:v1"] = true, true
+		m.run()
+		bad := strings.Replace(deployment("bad"), "spec:\n", "spec:\n  replicas: 50\n", 1)
+		m.commit(bad)
+		starts := func(image string) int { return strings.Count(m.did(), "start "+image) }
+		if n := starts("bad:v1"); n != 50 {
+			t.Fatalf("%d starts, want 50", n)
+		}
+		var got []int
+		for range 6 { // five minutes each
+			for range 60 {
+				m.exit("bad:v1", 1)
+				time.Sleep(5 * time.Second)
+			}
+			got = append(got, starts("bad:v1")/50)
+		}
+		// Of each pod: at once, after 10, 20, 40, 80 and 160 s, then every 5 minutes.
+		if s := fmt.Sprint(got); s != "[5 1 1 1 1 1]" {
+			t.Errorf("starts of each pod in five minutes: %s", s)
+		}
+		m.commit(bad + "---\n" + deployment("good"))
+		time.Sleep(time.Second)
+		if n := starts("good:v1"); n != 1 {
+			t.Errorf("the pod that works was started %d times", n)
+		}
+	})
+}
+
 // A pod that is told to stop leaves the tables first; it is reported as gone once.
 func TestRemovedPod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
