@@ -142,13 +142,25 @@ func (n *Node) benchRoles() {
 		figure{Name: fmt.Sprintf("anonymous memory with %d pods: %s", benchPods, role), Unit: "MiB"}.print(anonymous...)
 		figure{Name: fmt.Sprintf("memory (Pss) with %d pods: %s", benchPods, role), Unit: "MiB"}.print(pss...)
 	}
-	var took []float64
-	for range benchTurns {
-		began := time.Now()
-		if out, err := exec.CommandContext(context.Background(), binary(n.t), "version").CombinedOutput(); err != nil {
-			n.t.Fatalf("shoal version: %v\n%s", err, out)
-		}
-		took = append(took, ms(time.Since(began)))
+	shims, err := filepath.Glob(filepath.Join(n.Data, "bin", "shoal-shim-*"))
+	if err != nil || len(shims) != 1 {
+		n.t.Fatalf("shims %q: %v", shims, err)
 	}
-	figure{Name: "shoal version, exec to exit", Unit: "ms"}.print(took...)
+	for role, command := range map[string][]string{
+		"shoal version":      {binary(n.t), "version"},
+		"containerd's child": {binary(n.t), "containerd-child", "-h"},
+		"renderer's child":   {binary(n.t), "renderer-child"}, // its input ends at once
+		"shim":               {shims[0]},                      // says how it is to be called
+	} {
+		var took, used []float64
+		for range benchTurns {
+			began := time.Now()
+			cmd := exec.CommandContext(context.Background(), command[0], command[1:]...)
+			_ = cmd.Run() // some end with a complaint
+			took = append(took, ms(time.Since(began)))
+			used = append(used, ms(cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()))
+		}
+		figure{Name: role + ", exec to exit", Unit: "ms"}.print(took...)
+		figure{Name: role + ", CPU", Unit: "ms"}.print(used...)
+	}
 }
