@@ -26,9 +26,22 @@ func (a *Agent) Watch(ctx context.Context, v Verdict, begun time.Time, progress 
 	shown := map[control.PodID]string{}
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	for {
+	for index := uint64(0); ; {
 		var s *cluster.State
-		a.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
+		a.opt.Ledger.View(func(now *cluster.State) {
+			if now.Index() != index {
+				s, index = now.Snapshot(), now.Index()
+			}
+		})
+		if s == nil { // nothing has moved
+			select {
+			case <-ctx.Done():
+				fmt.Fprintf(progress, "%s: still rolling out; see: shoal status\n", v.Environment)
+				return
+			case <-look.C:
+				continue
+			}
+		}
 		waiting := 0
 		for p := range s.Pods().Values() {
 			if p.Environment != v.Environment || p.Created < v.Begun.UnixMilli()-1 || p.Deleting != 0 {
@@ -39,6 +52,9 @@ func (a *Agent) Watch(ctx context.Context, v Verdict, begun time.Time, progress 
 				waiting++
 			}
 			if stage != "" && shown[p.ID] != stage {
+				if at := a.startedAt(p.ID); stage == ready && shown[p.ID] != started && at != 0 {
+					fmt.Fprintf(progress, "%s: %s/%s %s after %d ms\n", v.Environment, p.Namespace, p.Name, started, at-begun.UnixMilli())
+				}
 				shown[p.ID] = stage
 				fmt.Fprintf(progress, "%s: %s/%s %s after %s\n", v.Environment, p.Namespace, p.Name, stage, since())
 			}
@@ -54,20 +70,35 @@ func (a *Agent) Watch(ctx context.Context, v Verdict, begun time.Time, progress 
 			}
 			return
 		}
-		select {
-		case <-ctx.Done():
-			fmt.Fprintf(progress, "%s: still rolling out; see: shoal status\n", v.Environment)
-			return
-		case <-look.C:
-		}
 	}
 }
+
+// startedAt is when the last of a pod's containers started that run here, in ms since 1970; 0 if none does. What is
+// reported of a start comes with its readiness, and in seconds.
+func (a *Agent) startedAt(id control.PodID) (at int64) {
+	last := a.Last()
+	if last == nil || last.Have[id] == nil {
+		return 0
+	}
+	for _, c := range last.Have[id].Containers {
+		if c.State == plan.Running {
+			at = max(at, c.Started)
+		}
+	}
+	return at
+}
+
+// Stages of a pod.
+const (
+	started = "process started"
+	ready   = "ready"
+)
 
 // stageOf is how far a pod has come, in words, and whether there is nothing more to wait for.
 func stageOf(p *control.Pod) (stage string, done bool) {
 	switch {
 	case plan.Ready(&p.Status) || p.Status.Phase == corev1.PodSucceeded:
-		return "ready", true
+		return ready, true
 	case p.Status.Phase == corev1.PodFailed:
 		return "failed: " + p.Status.Message, true
 	case p.Node == "":
@@ -78,7 +109,7 @@ func stageOf(p *control.Pod) (stage string, done bool) {
 			return "waits: " + w.Reason + ": " + w.Message, false
 		}
 		if c.State.Running != nil {
-			return "process started", false
+			return started, false
 		}
 	}
 	return "created", false

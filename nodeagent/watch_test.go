@@ -69,6 +69,7 @@ func TestWatch(t *testing.T) {
 		m.commit(deployment("old") + "---\n" + deployment("web"))
 		expect(t, "progress", watch(t.Context()), `dev: activated after 100 ms
 dev: dev/web created after 100 ms
+dev: dev/web process started after 302 ms
 dev: dev/web ready after 305 ms
 dev: all ready after 305 ms`)
 	})
