@@ -286,9 +286,11 @@ func (f *memFirewall) Set(wire.Tables)                          {}
 type memVolumes machine
 
 func (v *memVolumes) Prepare(context.Context, *plan.Pod) error { return nil }
+
 func (v *memVolumes) Mounts(context.Context, *plan.Pod, *corev1.Container, []string) ([]plan.Mount, error) {
 	return nil, nil
 }
+
 func (v *memVolumes) Remove(_ context.Context, id control.PodID) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
