@@ -21,6 +21,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) == 1 && args[0] == "pause" {
+		pause()
+	}
 	flags := flag.NewFlagSet("shoal-shim", flag.ContinueOnError)
 	socket := flags.String("socket", "", "unix `path` to serve on")
 	wake := flags.String("wake", "", "unix datagram `path` of the agent")

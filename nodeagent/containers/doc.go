@@ -8,8 +8,8 @@
 //	             when it ended. Nothing that runs, starts, restarts or ends needs it, unless an image is new.
 //	shim         the containers of one pod (package podshim): runc, CRI logs, exits. Started with the sandbox, ends with
 //	             it, so that a container that is restarted costs no more than runc does. Outlives agent and containerd.
-//	kernel       a pod's network, IPC and UTS namespaces, pinned by bind mounts: no pause process. Its cgroup, and
-//	             its /dev/shm.
+//	kernel       a pod's network, IPC and UTS namespaces, pinned by bind mounts: no pause process, unless its containers
+//	             share their processes, whose namespace cannot be pinned (pause.go). Its cgroup, and its /dev/shm.
 //	run dir      the records between shim and agent (package record), on a tmpfs; List reads these and nothing else.
 //	data dir     containerd's root; scratch/<pod>/<container>.<attempt>, the writable layers.
 //

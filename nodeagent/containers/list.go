@@ -68,7 +68,7 @@ func (r *Runtime) look(id control.PodID) (*plan.Seen, error) {
 	}
 	newest := make(map[string]int, len(names))
 	for _, name := range names {
-		if name, attempt, ok := record.ParseInstanceDir(name); ok {
+		if name, attempt, ok := record.ParseInstanceDir(name); ok && name != pauseName {
 			if best, there := newest[name]; !there || attempt > best {
 				newest[name] = attempt
 			}

@@ -70,6 +70,9 @@ func (r *Runtime) start(ctx context.Context, l plan.Launch) error {
 	if err != nil {
 		return err
 	}
+	if err := r.shareProcesses(ctx, p, l.Pod, spec); err != nil {
+		return err
+	}
 	in := r.newInstance(p, l, im)
 	mount, err := r.writeBundle(p, in, spec, im)
 	if err != nil {
