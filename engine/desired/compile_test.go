@@ -168,7 +168,6 @@ func TestUnsupported(t *testing.T) {
   serviceAccountName: robot
   automountServiceAccountToken: true
   nodeName: n1
-  shareProcessNamespace: true
   securityContext: {sysctls: [{name: a, value: b}], runAsUser: 1}
   containers:
   - name: c
@@ -198,7 +197,6 @@ spec.priorityClassName: not supported yet
 spec.runtimeClassName: not supported yet
 spec.securityContext.sysctls: not supported yet
 spec.serviceAccountName: not supported yet; expected default
-spec.shareProcessNamespace: not supported yet; expected false
 spec.tolerations: not supported yet
 spec.topologySpreadConstraints: not supported yet
 spec.volumes[0].nfs: not supported yet
@@ -212,7 +210,7 @@ spec.volumes[2].persistentVolumeClaim: not supported yet`},
   priorityClassName: null
   hostUsers: true
   hostPID: false
-  shareProcessNamespace: false
+  shareProcessNamespace: true
   os: {name: linux}
   schedulerName: default-scheduler
   serviceAccountName: default

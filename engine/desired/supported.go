@@ -89,9 +89,8 @@ var podSpec = fields{
 	"containers": in(container), "initContainers": in(initContainer), "volumes": in(volume),
 	"restartPolicy": yes, "terminationGracePeriodSeconds": yes, "activeDeadlineSeconds": yes,
 	"dnsPolicy": yes, "dnsConfig": yes, "hostname": yes, "subdomain": yes, "hostAliases": yes,
-	"nodeSelector": yes, "imagePullSecrets": yes, "enableServiceLinks": yes,
-	"shareProcessNamespace": only(false),                         // there is no process that outlives every container of a pod
-	"hostNetwork":           yes, "hostPID": yes, "hostIPC": yes, // admission refuses them unless the policy allows
+	"nodeSelector": yes, "imagePullSecrets": yes, "shareProcessNamespace": yes, "enableServiceLinks": yes,
+	"hostNetwork": yes, "hostPID": yes, "hostIPC": yes, // admission refuses them unless the policy allows
 	"automountServiceAccountToken": only(false),
 	"serviceAccountName":           only("default"), "serviceAccount": only("default"),
 	"schedulerName":     only("default-scheduler"),
