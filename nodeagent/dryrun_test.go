@@ -36,6 +36,12 @@ metadata: {name: much}
 spec: {containers: [{name: app, image: "much:v1", resources: {requests: {memory: 1Ti}}}]}
 `
 
+// big leaves no room for a second one on its node, so the old one goes before the new one comes.
+func big(version string) string {
+	text := strings.Replace(deployment("big"), "spec:\n", "spec:\n  strategy: {type: Recreate}\n", 1)
+	return strings.Replace(text, `image: "big:v1"`, `resources: {requests: {memory: 6Gi}}, image: "big:`+version+`"`, 1)
+}
+
 func joined(docs ...string) string { return strings.Join(docs, "---\n") }
 
 // shown is a plan as text.
@@ -80,6 +86,9 @@ pods: remove Deployment dev/api: 1 pod stops: it is taken away
 		{"a schedule is taken away while it runs", joined(deployment("web"), cronJob("report")), deployment("web"), `delete CronJob dev/report
 pods: remove CronJob dev/report: 1 pod stops: it is taken away
 1 go on`},
+		{"room for one at a time", big("v1"), big("v2"), `update Deployment dev/big spec.template.spec.containers[app].image: "big:v1" -> "big:v2"
+pods: restart Deployment dev/big: 1 pod is replaced: its pod template changed
+0 go on`},
 		{"no room", deployment("web"), joined(deployment("web"), much), `create Pod dev/much
 pods: wait Pod dev/much: 1 pod finds no node: 0/1 nodes: insufficient memory: asks 1024Gi, 8Gi free
 1 go on`},

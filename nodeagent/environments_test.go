@@ -123,8 +123,8 @@ func TestRefusedByTheRing(t *testing.T) {
 		ds := newDeploys(t)
 		ds.u.push(deployment("web") + "---\n" + port("web", 30080))
 		ds.u.declared[ds.u.head] = append(ds.u.declared[ds.u.head], dev, prod)
-		ds.u.pushTo(prod.Ref, deployment("web")+"---\n"+port("web-admin", 30081)+"---\n"+port("web", 30080))
-		const problem = "apps/web/web.yaml:15: Service prod/web in environment prod and Service dev/web in environment dev both have nodePort 30080"
+		ds.u.pushTo(prod.Ref, deployment("web")+"---\n"+port("web-admin", 30080)+"---\n"+port("web", 30081))
+		const problem = "apps/web/web.yaml:10: Service prod/web-admin in environment prod and Service dev/web in environment dev both have nodePort 30080"
 		ds.expect("push", ds.look(), `dev: rendered 1 apps, 2 objects
 prod: warning: apps/web/web.yaml:10: Service web-admin: spec.selector: no pod of namespace prod has these labels: the Service has no endpoints
 prod: rendered 1 apps, 3 objects
