@@ -124,5 +124,6 @@ func (r *Runtime) pauseSpec(p *pod, want *plan.Pod, attempt int) *specs.Spec {
 		s.Process.OOMScoreAdj = &protect
 	}
 	s.Linux.Seccomp = seccomp.DefaultProfile(s)
+	narrow(s.Linux.Seccomp)
 	return s
 }
