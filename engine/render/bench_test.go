@@ -65,6 +65,39 @@ func benchRepo(n int) string {
 	return b.String()
 }
 
+// BenchmarkShort is the evaluation of 100 apps in the short form alone.
+func BenchmarkShort(b *testing.B) {
+	var text strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&text, `-- apps/app%04d/app.cue --
+package app
+
+import "shoal.dev/schema"
+
+schema.#Package
+
+app: "app%[1]d": {
+	image: "shop.example/app:1"
+	args: ["serve"]
+	ports: http: 8080
+	env: {REGION: "east", SIZE: 3}
+}
+`, i)
+	}
+	tree := repo(b, text.String())
+	apps, err := Apps(tree)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		for _, app := range Eval(tree, Environment{Name: "dev"}, apps) {
+			if len(app.Problems) > 0 || len(app.Objects) != 2 {
+				b.Fatal(app.Problems)
+			}
+		}
+	}
+}
+
 // BenchmarkEval is the evaluation alone, from nothing, in this process.
 func BenchmarkEval(b *testing.B) {
 	for _, n := range []int{1, 100, 1000} {
