@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/distribution/reference"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
@@ -15,8 +20,8 @@ const (
 	collectAge = 24 * time.Hour
 )
 
-// collect gives back what nothing refers to any more: images no pod and no environment uses, and objects that no
-// state refers to.
+// collect gives back what nothing refers to any more: images that no container was made from and no object asks for, and
+// objects that no state refers to.
 func (m *machine) collect(ctx context.Context) error {
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
@@ -28,7 +33,11 @@ func (m *machine) collect(ctx context.Context) error {
 		}
 		var s *cluster.State
 		m.ledger.View(func(now *cluster.State) { s = now.Snapshot() })
-		if err := m.containers.CollectGarbage(ctx, func(name string) bool { return usesImage(s, name) }); err != nil && ctx.Err() == nil {
+		images, err := wantedImages(s, m.content)
+		if err == nil { // what cannot be read may want any image
+			err = m.containers.CollectGarbage(ctx, func(name string) bool { return images[name] || isLocal(name) })
+		}
+		if err != nil && ctx.Err() == nil {
 			m.log.WarnContext(ctx, "image garbage not collected", "err", err)
 		}
 		kept := map[desired.Digest]bool{}
@@ -44,17 +53,38 @@ func (m *machine) collect(ctx context.Context) error {
 	}
 }
 
-// usesImage tells whether an environment runs an image, by its name or its digest. Those of the ring's own store
-// were pushed by people and stay.
-func usesImage(s *cluster.State, name string) bool {
+// wantedImages are the names and digests of the images that objects of the ring ask for, also of those that run at other
+// times: what a CronJob needs at night stays over the day, whatever its registry does.
+func wantedImages(s *cluster.State, content desired.Content) (map[string]bool, error) {
+	wanted := map[string]bool{}
 	for e := range s.Environments().Values() {
 		for ref, digest := range e.Images {
-			if ref == name || digest == name {
-				return true
+			wanted[ref], wanted[digest] = true, true
+		}
+	}
+	for o := range s.Objects().Values() {
+		if o.Template == "" {
+			continue // it makes no pods
+		}
+		t, err := s.TemplateOf(o.Digest, content)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Key, err)
+		}
+		for _, c := range slices.Concat(t.Spec.InitContainers, t.Spec.Containers) {
+			named, err := reference.ParseDockerRef(c.Image)
+			if err != nil {
+				continue // it can be pulled by nobody
+			}
+			wanted[named.String()] = true
+			if d, ok := named.(reference.Digested); ok {
+				wanted[d.Digest().String()] = true
 			}
 		}
 	}
-	return len(name) > len(localImages) && name[:len(localImages)] == localImages
+	return wanted, nil
 }
+
+// isLocal tells whether an image is of the ring's own store: it was pushed by people, and stays.
+func isLocal(name string) bool { return strings.HasPrefix(name, localImages) }
 
 const localImages = "shoal.local/"
