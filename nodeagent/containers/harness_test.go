@@ -247,12 +247,23 @@ func (n *node) traces() []string {
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range procs {
 		b, _ := os.ReadFile(file)
-		if line := strings.ReplaceAll(string(b), "\x00", " "); strings.Contains(line, n.o.RunDir) {
+		if line := strings.ReplaceAll(string(b), "\x00", " "); strings.Contains(line, n.o.RunDir) && !n.waits(line) {
 			all = append(all, "process "+file+" "+line)
 		}
 	}
 	slices.Sort(all)
 	return all
+}
+
+// waits tells of a shim's command line whether it is a spare that no pod took: a pod's shim has its socket elsewhere.
+func (n *node) waits(line string) bool {
+	_, path, _ := strings.Cut(line, "-socket ")
+	path, _, _ = strings.Cut(path, " ")
+	if !strings.Contains(path, "/"+sparePrefix) {
+		return false
+	}
+	_, err := os.Stat(filepath.Dir(path))
+	return err == nil
 }
 
 func (n *node) imageDigest() digest.Digest { return digest.Digest(n.digest) }
