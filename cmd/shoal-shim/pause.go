@@ -18,7 +18,7 @@ func pause() {
 	for {
 		for {
 			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-			if pid <= 0 && err != unix.EINTR { //nolint:errorlint // an errno as the kernel gave it
+			if pid <= 0 && err != unix.EINTR {
 				break
 			}
 		}

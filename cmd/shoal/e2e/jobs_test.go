@@ -146,3 +146,61 @@ spec:
 		t.Errorf("%d tries, want 2: the first and one more", failed)
 	}
 }
+
+// A pod that writes more into its emptyDir than it may is evicted; the containers of a pod see each other's
+// processes where it says so.
+func TestFeature_K1_EvictionAndSharedProcesses(t *testing.T) {
+	n := NewNode(t).Start()
+	n.Image("probe:v1")
+	n.Repository(map[string]string{"apps/pods/pods.yaml": `apiVersion: v1
+kind: Pod
+metadata: {name: greedy}
+spec:
+  volumes: [{name: v, emptyDir: {sizeLimit: 1Ki}}]
+  containers:
+  - {name: run, image: shoal.local/probe:v1, args: [sleep, forever], volumeMounts: [{name: v, mountPath: /v}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: sharing}
+spec:
+  shareProcessNamespace: true
+  containers:
+  - {name: a, image: shoal.local/probe:v1, args: [sleep, forever]}
+  - {name: b, image: shoal.local/probe:v1, args: [sleep, forever]}
+`}).Push("pods")
+	pod := func(name string) (status, message, namespace string) {
+		for _, p := range n.Status().Pods {
+			if p.Name == name {
+				return p.Status, p.Message, p.Namespace
+			}
+		}
+		return "absent", "", ""
+	}
+	n.Eventually(30*time.Second, func() error {
+		greedy, _, _ := pod("greedy")
+		sharing, why, _ := pod("sharing")
+		if greedy != "Running" || sharing != "Running" {
+			return fmt.Errorf("greedy %s, sharing %s: %s", greedy, sharing, why)
+		}
+		return nil
+	})
+	_, _, namespace := pod("sharing")
+	processes := func(container string) string {
+		stdout, stderr, _ := n.Shoal("exec", "-n", namespace, "sharing", "-c", container, "--", "/probe", "cat", "/proc/1/comm")
+		return stdout + stderr
+	}
+	if a, b := processes("a"), processes("b"); a != "pause\n" || b != "pause\n" {
+		t.Errorf("process 1 is %q and %q", a, b)
+	}
+	if _, stderr, code := n.Shoal("exec", "-n", namespace, "greedy", "--", "/probe", "write", "/v/file", strings.Repeat("x", 20_000)); code != 0 {
+		t.Fatal(stderr)
+	}
+	n.Eventually(40*time.Second, func() error {
+		status, message, _ := pod("greedy")
+		if status != "Evicted" || !strings.Contains(message, `"v" exceeds the limit "1Ki"`) {
+			return fmt.Errorf("greedy is %s: %s", status, message)
+		}
+		return nil
+	})
+}
