@@ -152,6 +152,7 @@ func (r *Runtime) fetch(ctx context.Context, named reference.Named, d digest.Dig
 		return ocispec.Descriptor{}, err
 	}
 	count := &counter{tell: progress, seen: map[digest.Digest]bool{}}
+	defer r.watchParts(ctx, count)()
 	img, err := r.client.Fetch(ctx, exact.String(),
 		containerd.WithResolver(resolver(auth)),
 		containerd.WithPlatformMatcher(platforms.Default()),
@@ -304,6 +305,7 @@ type counter struct {
 	mu          sync.Mutex // guards what follows
 	seen        map[digest.Digest]bool
 	done, total int64
+	way         int64 // bytes of blobs that are not here wholly
 }
 
 func (c *counter) has(d digest.Digest) bool {
@@ -321,8 +323,57 @@ func (c *counter) add(desc ocispec.Descriptor, done int64) int {
 		c.total += desc.Size
 	}
 	c.done += done
-	if c.tell != nil {
-		c.tell(c.done, c.total)
-	}
+	c.say()
 	return len(c.seen)
+}
+
+// under says how many bytes of what is fetched now are here already.
+func (c *counter) under(way int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.way = way
+	c.say()
+}
+
+func (c *counter) say() {
+	if c.tell != nil {
+		c.tell(min(c.done+c.way, c.total), c.total)
+	}
+}
+
+// partsEvery is how often a pull looks how far its blobs are.
+const partsEvery = 200 * time.Millisecond
+
+// watchParts counts the bytes of blobs that are under way, where somebody wants to know; the function it returns ends
+// that.
+func (r *Runtime) watchParts(ctx context.Context, c *counter) (end func()) {
+	if c.tell == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(partsEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			parts, err := r.client.ContentStore().ListStatuses(ctx)
+			if err != nil {
+				continue
+			}
+			var way int64
+			for _, part := range parts {
+				if _, name, _ := strings.Cut(part.Ref, "-"); c.has(digest.Digest(name)) {
+					way += part.Offset
+				}
+			}
+			c.under(way)
+		}
+	}()
+	return func() { cancel(); <-ended }
 }
