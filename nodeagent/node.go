@@ -29,6 +29,7 @@ type Node struct {
 	Version  string
 	LogDir   string
 	Warnings func() []string // of the host
+	Pulls    func() []api.Pull
 }
 
 // Status is how it is going.
@@ -58,6 +59,10 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	out.Services = n.services(s)
+	out.Rollouts = Rollouts(s)
+	if n.Pulls != nil {
+		out.Pulls = n.Pulls()
+	}
 	out.CronJobs = cronJobs(s)
 	return out, nil
 }

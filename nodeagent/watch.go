@@ -16,14 +16,15 @@ import (
 // watchFor bounds how long a push is shown the roll-out: it goes on without a watcher.
 const watchFor = 30 * time.Second
 
-// Watch shows the way of a commit's pods on progress: created, process started, ready, each with the time since
-// begun. It returns when all that changed is ready, when something went wrong, or after 30 s.
+// Watch shows the way of a commit's pods on progress: created, process started, ready, and how many of a Deployment's
+// are, each with the time since begun. It returns when all that changed is ready, when something went wrong, or after 30 s.
 func (a *Agent) Watch(ctx context.Context, v Verdict, begun time.Time, progress io.Writer) {
 	ctx, cancel := context.WithTimeout(ctx, watchFor)
 	defer cancel()
 	since := func() string { return fmt.Sprintf("%d ms", time.Since(begun).Milliseconds()) }
 	fmt.Fprintf(progress, "%s: activated after %d ms\n", v.Environment, v.Activated.Sub(begun).Milliseconds())
 	shown := map[control.PodID]string{}
+	moving, said := map[string]bool{}, map[string]string{} // Deployments that were seen rolling out, and how far
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	for index := uint64(0); ; {
@@ -59,9 +60,18 @@ func (a *Agent) Watch(ctx context.Context, v Verdict, begun time.Time, progress 
 				fmt.Fprintf(progress, "%s: %s/%s %s after %s\n", v.Environment, p.Namespace, p.Name, stage, since())
 			}
 		}
-		for d := range s.Deployments().Values() {
-			if d.Environment == v.Environment && d.State == control.Progressing {
+		for _, r := range Rollouts(s) {
+			if r.Environment != v.Environment {
+				continue
+			}
+			name := r.Namespace + "/" + r.Name
+			if r.State == string(control.Progressing) {
 				waiting++
+				moving[name] = true
+			}
+			if text := fmt.Sprintf("%d/%d ready", r.Ready, r.Want); moving[name] && r.Want > 1 && r.Ready > 0 && said[name] != text {
+				said[name] = text
+				fmt.Fprintf(progress, "%s: %s %s after %s\n", v.Environment, name, text, since())
 			}
 		}
 		if waiting == 0 {

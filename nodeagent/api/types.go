@@ -28,6 +28,8 @@ type Status struct {
 	Environments []Environment `json:"environments"`
 	Pods         []Pod         `json:"pods"`
 	Services     []Service     `json:"services"`
+	Rollouts     []Rollout     `json:"rollouts,omitempty"`
+	Pulls        []Pull        `json:"pulls,omitempty"` // under way
 	CronJobs     []CronJob     `json:"cronJobs,omitempty"`
 	Warnings     []string      `json:"warnings,omitempty"` // of this host: another firewall's policy, an old runc
 }
@@ -83,6 +85,24 @@ type Service struct {
 	ClusterIP string   `json:"clusterIP,omitempty"`
 	Ports     []string `json:"ports"` // "80:30080/TCP"
 	Endpoints int      `json:"endpoints"`
+}
+
+// Rollout is how far a Deployment has come.
+type Rollout struct {
+	Environment string `json:"environment"`
+	Namespace   string `json:"namespace"`
+	Name        string `json:"name"`
+	Ready       int    `json:"ready"` // pods of the newest revision
+	Want        int    `json:"want"`
+	Revision    int64  `json:"revision,omitempty"`
+	State       string `json:"state,omitempty"` // "Progressing", "Complete", "ProgressDeadlineExceeded", "Paused"
+}
+
+// Pull is an image that is being fetched.
+type Pull struct {
+	Image string `json:"image"`
+	Done  int64  `json:"done"`  // bytes that are here
+	Total int64  `json:"total"` // bytes known of; 0 before the registry has answered
 }
 
 // CronJob is a schedule and its last firing.
