@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -34,11 +35,19 @@ stays for the next time.`,
 			if o.logLevel == "info" && !cmd.Flags().Changed("log-level") {
 				o.logLevel = "warn"
 			}
-			log, err := newLog(cmd.ErrOrStderr(), o)
+			out, errs := cmd.OutOrStdout(), cmd.ErrOrStderr()
+			terminal := newLive(out)
+			if terminal != nil {
+				out = terminal
+				if isTerminal(errs) { // the same one: the log goes above the foot too
+					errs, o.logFormat = terminal, cmp.Or(o.logFormat, "text")
+				}
+			}
+			log, err := newLog(errs, o)
 			if err != nil {
 				return err
 			}
-			return dev(cmd.Context(), devOptions{o, args[0], images, keep}, cmd.OutOrStdout(), log)
+			return dev(cmd.Context(), devOptions{o, args[0], images, keep, terminal}, out, log)
 		},
 	}
 	o.flags(cmd)
@@ -52,6 +61,7 @@ type devOptions struct {
 	dir    string
 	images string
 	keep   bool
+	live   *live // nil: no terminal
 }
 
 func dev(ctx context.Context, o devOptions, w io.Writer, log *slog.Logger) error {
@@ -66,6 +76,7 @@ func dev(ctx context.Context, o devOptions, w io.Writer, log *slog.Logger) error
 	fmt.Fprintf(w, "git       %s\nregistry  %s\nwatching  %s\n", m.gitURL(), m.registryAddress(), root)
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(running) })
+	g.Go(func() error { m.showProgress(running, o.live, w); return nil })
 	g.Go(func() error {
 		if o.images != "" {
 			names, err := loadArchive(running, o.images, m.registryAddress())
@@ -86,11 +97,14 @@ func dev(ctx context.Context, o devOptions, w io.Writer, log *slog.Logger) error
 	return reset(end, o.agent, true)
 }
 
-// watchDirectory commits every state of a directory to the node's default branch and shows what becomes of it.
+// watchDirectory commits every state of a directory to the node's default branch and shows what becomes of it. A newer
+// state does not wait for the roll-out of the one before.
 func (m *machine) watchDirectory(ctx context.Context, root string, w io.Writer) error {
 	const pause = 200 * time.Millisecond // between looks; a look of an unchanged tree reads names and times alone
 	var last string
 	var committed source.ID
+	stop := func() {} // ends what is shown of the last commit
+	defer func() { stop() }()
 	for {
 		now, err := fingerprint(root)
 		if err != nil {
@@ -103,8 +117,8 @@ func (m *machine) watchDirectory(ctx context.Context, root string, w io.Writer) 
 				fmt.Fprintln(w, err)
 			} else if id != committed {
 				committed = id
-				m.pushed(ctx, w)
-				m.announce(ctx, w)
+				stop()
+				stop = m.show(ctx, w)
 			}
 		}
 		select {
@@ -113,6 +127,18 @@ func (m *machine) watchDirectory(ctx context.Context, root string, w io.Writer) 
 		case <-time.After(pause):
 		}
 	}
+}
+
+// show judges the newest commit and tells of its roll-out until all is ready; the function it returns ends the telling.
+func (m *machine) show(ctx context.Context, w io.Writer) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		m.pushed(ctx, w)
+		m.announce(ctx, w)
+	}()
+	return func() { cancel(); <-shown }
 }
 
 // fingerprint changes when a file below root does: names, sizes and times of change.

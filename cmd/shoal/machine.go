@@ -72,6 +72,7 @@ type machine struct {
 	sourceMu   sync.Mutex // guards what follows
 	sourceNow  api.Source
 	warnings   []string // of this host
+	pulls      pulls
 	closers    []func() error
 }
 
@@ -295,11 +296,11 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 func (m *machine) wire() {
 	ledger := newLedgerPart(m)
 	m.agent = nodeagent.New(nodeagent.Options{
-		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers}, Links: linksPart{m.links},
+		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls}, Links: linksPart{m.links},
 		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
-		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers},
+		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls},
 		Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
 	m.looks = newLooks(m.deployer, m.log)
@@ -313,7 +314,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.probes.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })
 	node := &nodeagent.Node{
-		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings,
+		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,
 	}
 	g.Go(func() error { return api.NewServer(node, m.log).Serve(ctx, m.socket) })
 	g.Go(func() error { return m.looks.run(ctx) })

@@ -41,7 +41,10 @@ func newLedgerPart(m *machine) ledgerPart {
 
 func (l ledgerPart) Changes() <-chan struct{} { return l.changes }
 
-type containersPart struct{ *containers.Runtime }
+type containersPart struct {
+	*containers.Runtime
+	pulls *pulls
+}
 
 func (c containersPart) Present(ref, digest string) bool {
 	present, _, err := c.Image(ref, digest)
@@ -53,7 +56,9 @@ func (c containersPart) Pull(ctx context.Context, p *plan.Pod, ref, digest strin
 	if err != nil {
 		return err
 	}
-	_, err = c.Runtime.Pull(ctx, ref, digest, auth, nil)
+	tell, end := c.pulls.begin(ref)
+	defer end()
+	_, err = c.Runtime.Pull(ctx, ref, digest, auth, tell)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -14,24 +15,64 @@ import (
 
 func newStatus(g *globals) *cobra.Command {
 	var environment, namespace string
+	var watch bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "What runs, and what is held back", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := g.client().Status(cmd.Context())
-			if err != nil {
-				return err
+			look := func(w io.Writer) (state string, err error) {
+				s, err := g.client().Status(cmd.Context())
+				if err != nil {
+					return "", err
+				}
+				s.Pods = filter(s.Pods, func(p api.Pod) bool {
+					return (environment == "" || p.Environment == environment) && (namespace == "" || p.Namespace == namespace)
+				})
+				s.Environments = filter(s.Environments, func(e api.Environment) bool { return environment == "" || e.Name == environment })
+				p := painter(cmd.OutOrStdout())
+				state = fmt.Sprint(s.Index, s.Pulls, s.Warnings, s.Source.Stale, s.Drifts, s.Environments)
+				return state, g.print(w, s, func(w io.Writer) { printStatus(w, s, p) })
 			}
-			s.Pods = filter(s.Pods, func(p api.Pod) bool {
-				return (environment == "" || p.Environment == environment) && (namespace == "" || p.Namespace == namespace)
-			})
-			s.Environments = filter(s.Environments, func(e api.Environment) bool { return environment == "" || e.Name == environment })
-			return g.print(cmd.OutOrStdout(), s, func(w io.Writer) { printStatus(w, s) })
+			if watch {
+				return again(cmd.Context(), cmd.OutOrStdout(), look)
+			}
+			_, err := look(cmd.OutOrStdout())
+			return err
 		},
 	}
 	g.outputFlag(cmd)
 	cmd.Flags().StringVarP(&environment, "environment", "e", "", "only this environment")
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "only this namespace")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing it: drawn anew on a terminal, else printed when it changes")
 	return cmd
+}
+
+// again looks every second until ctx ends. What is no terminal gets a look only if the state is another: ages alone are
+// no news.
+func again(ctx context.Context, w io.Writer, look func(io.Writer) (state string, err error)) error {
+	const home, restOfLine, restOfScreen = "\x1b[H", "\x1b[K", "\x1b[J"
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last := ""
+	for {
+		var b strings.Builder
+		state, err := look(&b)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case isTerminal(w):
+			fmt.Fprint(w, home, strings.ReplaceAll(b.String(), "\n", restOfLine+"\n"), restOfScreen)
+		case state != last:
+			fmt.Fprint(w, b.String())
+		}
+		last = state
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 func filter[T any](in []T, keep func(T) bool) []T {
@@ -44,8 +85,7 @@ func filter[T any](in []T, keep func(T) bool) []T {
 	return out
 }
 
-func printStatus(w io.Writer, s api.Status) {
-	p := painter(w)
+func printStatus(w io.Writer, s api.Status, p paint) {
 	fmt.Fprintf(w, "node %s (%s)  ring %s  entry %d  shoal %s\n", p.bold(s.Node), s.NodeID, short(s.Ring), s.Index, s.Version)
 	if s.Source.URL != "" {
 		fmt.Fprintf(w, "source %s\n", s.Source.URL)
@@ -84,14 +124,24 @@ func printStatus(w io.Writer, s api.Status) {
 			fmt.Fprintf(w, "  %s\n", p.yellow("warning: "+warning.String()))
 		}
 	}
+	if text := progressText(s.Rollouts, s.Pulls); text != "" {
+		fmt.Fprintf(w, "\nunder way: %s\n", p.yellow(text))
+	}
 	if len(s.Pods) > 0 {
 		fmt.Fprintln(w)
-		t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+		rows := &strings.Builder{} // painted afterwards: the columns are counted in what is seen
+		t := tabwriter.NewWriter(rows, 0, 0, 3, ' ', 0)
 		fmt.Fprintln(t, "NAMESPACE\tPOD\tREADY\tSTATUS\tRESTARTS\tAGE\tIP")
 		for _, pod := range s.Pods {
 			fmt.Fprintf(t, "%s\t%s\t%d/%d\t%s\t%d\t%s\t%s\n", pod.Namespace, pod.Name, pod.Ready, pod.Containers, pod.Status, pod.Restarts, age(pod.Created), pod.IP)
 		}
 		t.Flush()
+		for i, row := range strings.Split(strings.TrimSuffix(rows.String(), "\n"), "\n") {
+			if i > 0 {
+				row = paintPod(p, s.Pods[i-1], row)
+			}
+			fmt.Fprintln(w, row)
+		}
 		for _, pod := range s.Pods {
 			if pod.Message != "" {
 				fmt.Fprintf(w, "%s/%s: %s\n", pod.Namespace, pod.Name, p.yellow(pod.Message))
@@ -125,6 +175,22 @@ func printStatus(w io.Writer, s api.Status) {
 		}
 		t.Flush()
 	}
+}
+
+// paintPod is red for what fails and yellow for what is not ready yet.
+func paintPod(p paint, pod api.Pod, row string) string {
+	switch pod.Status {
+	case "Completed":
+		return row
+	case "Running":
+		if pod.Ready < pod.Containers {
+			return p.yellow(row)
+		}
+		return row
+	case "Pending", "ContainerCreating", "PodInitializing", "Terminating":
+		return p.yellow(row)
+	}
+	return p.red(row)
 }
 
 // short is the first digits of an id, as Git shows them.
