@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ app: web: {
 
 // The commands people use, on a running node.
 func TestCommands(t *testing.T) {
-	n := NewNode(t).Start()
+	n := NewNode(t, "--log-level", "debug").Start()
 	n.Image("probe:v1")
 	repo := n.Repository(map[string]string{"apps/web/web.cue": configured})
 	said := repo.Push("configured")
@@ -65,6 +66,13 @@ func TestCommands(t *testing.T) {
 	want(0, "no problems", repo.Dir, "check")
 	want(0, "kind: Deployment", repo.Dir, "render")
 	want(0, "(redacted)", repo.Dir, "render")
+	want(0, "(redacted)", repo.Dir, "render", "-o", "json")
+	want(0, "(redacted)", repo.Dir, "render", "--raw")
+	want(0, "Secret dev/keys", "", "why", "secret", "keys")
+	want(0, "", "", "why", "secret", "keys", "-o", "json")
+	if stdout, _, _ := n.ShoalIn(repo.Dir, "", "render", "--show-secrets", "--raw"); !strings.Contains(stdout, secretCanary) {
+		t.Errorf("--show-secrets shows none:\n%s", stdout)
+	}
 	want(0, "nothing would change", repo.Dir, "plan")
 
 	// A field of the pod template: the plan names it and says that the pod is replaced; a text in a file does not.
@@ -77,6 +85,9 @@ func TestCommands(t *testing.T) {
 	}
 	repo.Write("apps/web/web.cue", strings.Replace(configured, secretCanary, secretCanary+"-2", 1))
 	want(0, "Secret dev/keys", repo.Dir, "plan")
+	want(0, "dev/keys", repo.Dir, "plan", "-o", "json")
+	said += repo.Push("another secret")
+	want(0, "Secret dev/keys", "", "why", "secret", "keys")
 
 	// A file of a ConfigMap changes in place.
 	repo.Write("apps/web/web.cue", strings.Replace(configured, "hello from a file", "another text", 1))
@@ -88,8 +99,13 @@ func TestCommands(t *testing.T) {
 	if err := n.answers(page+"/env", "PASSWORD="+secretCanary); err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(said+n.output.String(), secretCanary) {
-		t.Errorf("a secret's value was printed")
+	want(0, "", "", "status", "-o", "yaml")
+	for _, form := range []string{secretCanary, base64.StdEncoding.EncodeToString([]byte(secretCanary)), base64.StdEncoding.EncodeToString([]byte(secretCanary + "-2"))} {
+		for line := range strings.Lines(said + n.output.String()) {
+			if strings.Contains(line, form) {
+				t.Errorf("a secret's value was printed: %s", line)
+			}
+		}
 	}
 	// Names are answered inside pods.
 	if err := n.answers(page+"/dns?name=web.dev.svc.cluster.local", "10.43."); err != nil {

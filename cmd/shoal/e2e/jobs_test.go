@@ -25,23 +25,29 @@ spec:
           - {name: run, image: shoal.local/probe:v1, args: [%s]}
 `
 
-// A CronJob fires once per schedule, also over restarts of the agent; Forbid lets no second run begin, Replace ends
-// the first.
+// A CronJob fires once per schedule, also over restarts of the agent and pushes that leave it as it is; Forbid lets no
+// second run begin, Replace ends the first.
 func TestFeature_K7_CronJobsFireOnce(t *testing.T) {
 	n := NewNode(t).Start()
 	n.Image("probe:v1")
-	n.Repository(map[string]string{
+	repo := n.Repository(map[string]string{
 		"apps/cron/short.yaml":   fmt.Sprintf(cronYAML, "short", "Allow", `exit, "0"`),
 		"apps/cron/forbid.yaml":  fmt.Sprintf(cronYAML, "forbid", "Forbid", "sleep, 150s"),
 		"apps/cron/replace.yaml": fmt.Sprintf(cronYAML, "replace", "Replace", "sleep, 150s"),
-	}).Push("cron")
+	})
+	repo.Push("cron")
 	start := time.Now()
 	runs := map[string]map[string]bool{} // of each CronJob, by pod
 	minute := start.Truncate(time.Minute)
 	killed := false
 	for time.Since(minute) < 2*time.Minute+25*time.Second {
 		if !killed && time.Since(minute) > 61*time.Second {
-			n.Kill() // a moment after the first firing
+			repo.Push("nothing new") // a moment after the first firing
+			n.Kill()
+			n.Start()
+			repo.Write("apps/texts/texts.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: texts}\ndata: {a: b}\n")
+			repo.Push("something else")
+			n.Stop()
 			n.Start()
 			killed = true
 		}

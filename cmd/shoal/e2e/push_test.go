@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,23 +28,38 @@ const (
 	soon = 30 * time.Second
 )
 
+// timeLine looks at what a push said: each step of its pods in order, with the time since the push came in.
+func timeLine(t *testing.T, said string) {
+	t.Helper()
+	steps := regexp.MustCompile(`(?s)rendered 1 apps, \d+ objects in \d+ ms.*activated after (\d+) ms.* created after (\d+) ms.* process started after (\d+) ms.*-\w+ ready after (\d+) ms.*all ready after (\d+) ms`)
+	m := steps.FindStringSubmatch(said)
+	if m == nil {
+		t.Errorf("the push does not tell each step:\n%s", said)
+		return
+	}
+	last := 0
+	for _, text := range m[1:] {
+		now, err := strconv.Atoi(text)
+		if err != nil || now < last {
+			t.Errorf("time goes backwards at %s ms:\n%s", text, said)
+		}
+		last = now
+	}
+}
+
 // A push is rendered, activated, started, ready and reachable; the pusher sees each step. A changed value
-// replaces the pod.
+// replaces the pod, and so does a changed image.
 func TestFeature_G1_PushRuns(t *testing.T) {
 	n := NewNode(t).Start()
 	n.Image("probe:v1")
 	repo := n.Repository(map[string]string{"apps/web/web.cue": webApp("probe:v1", "one")})
 	out := repo.Push("first")
-	for _, step := range []string{"rendered 1 apps", "activated after", "created after", "ready after"} {
-		if !strings.Contains(out, step) {
-			t.Errorf("the push does not say %q:\n%s", step, out)
-		}
-	}
+	timeLine(t, out)
 	n.Eventually(soon, func() error { return n.answers(page+"/env", "GREETING=one") })
 	n.Eventually(soon, func() error { return n.answers("http://192.168.77.1:30080/env", "GREETING=one") })
 
 	repo.Write("apps/web/web.cue", webApp("probe:v1", "two"))
-	repo.Push("second")
+	timeLine(t, repo.Push("second"))
 	n.Eventually(soon, func() error { return n.answers(page+"/env", "GREETING=two") })
 	n.Eventually(soon, func() error {
 		if s := n.Status(); len(s.Pods) != 1 {
@@ -52,6 +69,18 @@ func TestFeature_G1_PushRuns(t *testing.T) {
 	})
 	if s := n.Status(); s.Environments[0].Commit != repo.Head() || s.Environments[0].Subject != "second" {
 		t.Errorf("status names another commit: %+v", s.Environments[0])
+	}
+
+	n.Image("probe:v2")
+	repo.Write("apps/web/web.cue", webApp("probe:v2", "two"))
+	timeLine(t, repo.Push("another image"))
+	n.Eventually(soon, func() error { return n.answers(page+"/", "probe v2") })
+	if out := repo.Push("nothing new"); !strings.Contains(out, "nothing differs") {
+		t.Errorf("a push of nothing new says:\n%s", out)
+	}
+	n.Eventually(soon, func() error { return n.podsReady(1) })
+	if s := n.Status(); s.Pods[0].Restarts != 0 {
+		t.Errorf("the pod was touched: %+v", s.Pods)
 	}
 }
 
