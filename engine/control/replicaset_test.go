@@ -25,19 +25,13 @@ func TestPlanSet(t *testing.T) {
 	}{
 		{"from nothing", 2, nil, nil, "create 2, stop [], 0 pods, 0 ready, 0 available, wake 0"},
 		{"at rest", 1, []*Pod{ready("a", 1)}, nil, "create 0, stop [], 1 pods, 1 ready, 1 available, wake 0"},
-		{"pods that are to stop count no more", 1, []*Pod{ready("a", 1), ready("b", 2)}, nil,
-			"create 0, stop [b], 1 pods, 1 ready, 1 available, wake 0"},
-		{"the pending go first", 1, []*Pod{ready("a", 1), pending("b")}, nil,
-			"create 0, stop [b], 1 pods, 1 ready, 1 available, wake 0"},
-		{"ready, not yet available", 1, []*Pod{ready("a", 900)}, nil,
-			"create 0, stop [], 1 pods, 1 ready, 0 available, wake 1400"},
-		{"already stopping", 1, []*Pod{ready("a", 1), stopping(ready("b", 1))}, nil,
-			"create 0, stop [], 1 pods, 1 ready, 1 available, wake 0"},
-		{"what Git names stays", 0, []*Pod{named(ready("a", 1)), ready("b", 1)}, nil,
-			"create 0, stop [b], 1 pods, 1 ready, 1 available, wake 0"},
+		{"pods that are to stop count no more", 1, []*Pod{ready("a", 1), ready("b", 2)}, nil, "create 0, stop [b], 1 pods, 1 ready, 1 available, wake 0"},
+		{"the pending go first", 1, []*Pod{ready("a", 1), pending("b")}, nil, "create 0, stop [b], 1 pods, 1 ready, 1 available, wake 0"},
+		{"ready, not yet available", 1, []*Pod{ready("a", 900)}, nil, "create 0, stop [], 1 pods, 1 ready, 0 available, wake 1400"},
+		{"already stopping", 1, []*Pod{ready("a", 1), stopping(ready("b", 1))}, nil, "create 0, stop [], 1 pods, 1 ready, 1 available, wake 0"},
+		{"what Git names stays", 0, []*Pod{named(ready("a", 1)), ready("b", 1)}, nil, "create 0, stop [b], 1 pods, 1 ready, 1 available, wake 0"},
 		{"adopted", 1, nil, []*Pod{named(ready("a", 1))}, "create 0, stop [], 1 pods, 1 ready, 1 available, wake 0"},
-		{"a finished pod is replaced after a while", 1, []*Pod{finished(ready("a", 1))}, nil,
-			"create 0, stop [a], 0 pods, 0 ready, 0 available, wake 11000"},
+		{"a finished pod is replaced after a while", 1, []*Pod{finished(ready("a", 1))}, nil, "create 0, stop [a], 0 pods, 0 ready, 0 available, wake 11000"},
 	} {
 		p := PlanSet(ReplicaSet{Replicas: c.replicas}, 500, 1000, func(map[string]string) bool { return true }, c.owned, c.free)
 		stop := []PodID{}

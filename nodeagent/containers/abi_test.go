@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -78,9 +79,7 @@ func TestOlderABI(t *testing.T) {
 		{"plain", nil, "/bin/prog", "/bin/prog", 0},
 	} {
 		files := map[string][]byte{"/bin/prog": containerstest.Program(t), "/bin/older": containerstest.OlderProgram(t)}
-		for name, b := range c.files {
-			files[name] = b
-		}
+		maps.Copy(files, c.files)
 		ref := host + "/abi-" + c.name + ":1"
 		d := containerstest.Push(t, host, "abi-"+c.name+":1", files, v1.Config{Entrypoint: []string{c.own}})
 		n.pull(ref)

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -151,7 +152,7 @@ func TestDevShowsProgress(t *testing.T) {
 			}
 			select {
 			case err := <-exited:
-				if exit, ok := err.(*exec.ExitError); ok {
+				if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 					t.Errorf("shoal dev: %v", exit)
 				}
 			case <-time.After(90 * time.Second):
