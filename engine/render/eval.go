@@ -353,6 +353,7 @@ func authored(ps Problems) Problems {
 // bounded sorts problems, marks them with their app, and cuts the list.
 func bounded(ps Problems, app string) Problems {
 	for i := range ps {
+		ps[i] = redacted(ps[i])
 		ps[i].App = app
 		ps[i].Text = clipped(ps[i].Text, 1000)
 		ps[i].Path = clipped(ps[i].Path, 500)
