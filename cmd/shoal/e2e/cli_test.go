@@ -99,6 +99,11 @@ func TestCommands(t *testing.T) {
 	if err := n.answers(page+"/env", "PASSWORD="+secretCanary); err != nil {
 		t.Error(err)
 	}
+	repo.Write("apps/web/web.cue", strings.Replace(configured, `"`+secretCanary+`"`, `"`+secretCanary+`" & int`, 1))
+	want(1, "is not shown", repo.Dir, "check")
+	want(1, "is not shown", repo.Dir, "plan")
+	said += repo.Push("a secret that is none")
+	want(0, "is not shown", "", "status")
 	want(0, "", "", "status", "-o", "yaml")
 	for _, form := range []string{secretCanary, base64.StdEncoding.EncodeToString([]byte(secretCanary)), base64.StdEncoding.EncodeToString([]byte(secretCanary + "-2"))} {
 		for line := range strings.Lines(said + n.output.String()) {
