@@ -58,10 +58,14 @@ func TestSpares(t *testing.T) {
 	}
 
 	// A spare that died is not given to a pod.
-	second := n.waiting(spareShims)
-	if err := unix.Kill(second[len(second)-1], unix.SIGKILL); err != nil {
+	n.waiting(spareShims)
+	n.spares.mu.Lock()
+	dead := n.spares.ready[spareShims-1].proc
+	n.spares.mu.Unlock()
+	if err := unix.Kill(dead.pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	<-dead.exited
 	q := n.run(n.podOf("sleep", "1000"))
 	if c := n.see(q, "main"); c.State != "running" {
 		t.Errorf("got %+v", c)
