@@ -25,11 +25,11 @@ import (
 	"github.com/shoal-dev/shoal/internal/images"
 )
 
-// slow hands out blobs at two megabytes a second.
+// slow hands out blobs at 700 kB a second: the image takes longer than the two seconds between lines in a pipe.
 type slow struct{ http.ResponseWriter }
 
 func (s slow) Write(p []byte) (int, error) {
-	time.Sleep(time.Duration(len(p)) * time.Second / 2_000_000)
+	time.Sleep(time.Duration(len(p)) * time.Second / 700_000)
 	return s.ResponseWriter.Write(p)
 }
 
@@ -115,6 +115,7 @@ func TestDevShowsProgress(t *testing.T) {
 			}
 			exited := make(chan error, 1)
 			go func() { exited <- cmd.Wait() }()
+			t.Cleanup(func() { _ = cmd.Process.Kill() })
 			says := func(what string) {
 				t.Helper()
 				pattern := regexp.MustCompile(what)
