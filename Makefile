@@ -84,7 +84,7 @@ PARTS := ParseYAML|StepPhase|StepActivateOne|StepActivateAll|Snapshot|Look|List|
 bench: build
 	@set -o pipefail; go test -p 1 -run '^$$' -bench '^Benchmark($(PARTS))$$' \
 		./engine/render ./engine/cluster ./nodeagent ./nodeagent/containers ./nodeagent/ledger ./nodeagent/renderer | go run ./tools/figures
-	@set -o pipefail; go test -tags e2e -timeout 60m -count=1 -p 1 -run '^$$' -bench . ./cmd/shoal/e2e/... | grep --line-buffered -E '^\{|^(ok|FAIL|---)'
+	@set -o pipefail; go test -tags e2e -timeout 60m -count=1 -p 1 -run '^$$' -bench . ./cmd/shoal/e2e/... | grep --line-buffered -E '^\{|^(ok|FAIL|---)|_test.go:'
 
 ## test: all of it, as CI runs it; FULL=1 runs the full counts
 test: setup

@@ -70,7 +70,8 @@ func measureFloor(b *testing.B) (out floor) {
 	return out
 }
 
-// benchFill brings up all apps with one push.
+// benchFill brings up all apps with one push, which is told when all are ready: asking meanwhile, a hundred pods each time,
+// would be a part of what is measured.
 func (n *Node) benchFill(repo *Repository, floor floor) {
 	for i := range benchPods {
 		repo.writeApp(i, "probe:v1", "hello")
@@ -78,26 +79,19 @@ func (n *Node) benchFill(repo *Repository, floor floor) {
 	repo.git("add", "-A")
 	repo.git("commit", "-q", "-m", "all")
 	busy := machineCPU()
-	pushed := make(chan struct{})
-	var told string
-	go func() {
-		defer close(pushed)
-		told = repo.git("push", "-q", "origin", "HEAD:main")
-	}()
-	n.Eventually(2*time.Minute, func() error {
-		time.Sleep(80 * time.Millisecond) // each answer is about 100 pods: asking must not be what is measured
-		return n.podsReady(benchPods)
-	})
-	ready, spent := time.Now(), machineCPU()-busy
-	<-pushed
-	received, err := n.pushReceived()
-	if err != nil {
-		n.t.Fatal(err)
+	told := repo.git("push", "-q", "origin", "HEAD:main")
+	spent := machineCPU() - busy
+	if err := n.podsReady(benchPods); err != nil {
+		n.t.Fatalf("%v, and the push was told\n%s", err, told)
 	}
-	figure{Name: "100 apps of one pod: push received to all ready", Unit: "s", Goal: 5, Floor: floor.many}.print(ready.Sub(received).Seconds())
-	if at := stage.FindStringSubmatch(told); at != nil { // the first: rendered, checked and in the ledger
-		took, _ := strconv.ParseFloat(at[2], 64)
-		figure{Name: "100 apps of one pod, as the pusher sees it: " + at[1], Unit: "ms"}.print(took)
+	stages := stage.FindAllStringSubmatch(told, -1)
+	first, last := stages[0], stages[len(stages)-1]
+	activated, _ := strconv.ParseFloat(first[2], 64)
+	ready, _ := strconv.ParseFloat(last[2], 64)
+	if first[1] != "activated" || last[1] != "all ready" {
+		n.t.Fatalf("the push was told\n%s", told)
 	}
+	figure{Name: "100 apps of one pod: push received to all ready", Unit: "s", Goal: 5, Floor: floor.many}.print(ready / 1000)
+	figure{Name: "100 apps of one pod, as the pusher sees it: activated", Unit: "ms"}.print(activated)
 	figure{Name: "100 apps of one pod: CPU of the whole machine, Git and the measurement included", Unit: "s", Floor: floor.cpu}.print(spent)
 }
