@@ -81,6 +81,7 @@ func (r *Runtime) exec(ctx context.Context, p *pod, in *instance, o ExecOptions)
 			return runcError(err)
 		}
 		defer func() {
+			streams.discard()
 			end, cancel := context.WithTimeout(context.WithoutCancel(calls), runcPatience)
 			defer cancel()
 			_, _ = t.Delete(end, &taskapi.DeleteRequest{ID: id, ExecID: execID})
@@ -285,6 +286,16 @@ func (s *streams) drain(wait time.Duration) {
 	select {
 	case <-done:
 	case <-time.After(wait):
+	}
+}
+
+// discard reads on for a client that does not, until the streams are closed: the shim waits up to 10 s until all output
+// was taken, and as it holds a reading end too, closing ours does not tell it.
+func (s *streams) discard() {
+	for _, f := range []*os.File{s.out, s.err} {
+		if f != nil {
+			go func() { _, _ = io.Copy(io.Discard, f) }()
+		}
 	}
 }
 

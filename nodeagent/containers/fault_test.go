@@ -352,8 +352,12 @@ func TestFault_C18(t *testing.T) {
 		short, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		r, w, err := os.Pipe()
 		mustNot(t, err)
+		begun := time.Now()
 		if _, err := n.Exec(short, p.ID, "main", ExecOptions{Args: []string{"/bin/prog", "lines", "0", "0"}, Stdout: w}); err == nil {
 			t.Error("an endless command ended")
+		}
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("it took %s to give up on a client that does not read", took)
 		}
 		cancel()
 		w.Close()
