@@ -26,6 +26,10 @@ func TestFeature_CgroupV2(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
+	if os.Getenv("SHOAL_TEST_UNIFIED") != "" {
+		onUnifiedHost(t)
+		return
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +38,7 @@ func TestFeature_CgroupV2(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(long, "unshare", "--mount", "--propagation", "private", "sh", "-c",
 		`mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$0" "$@"`, self, "-test.v", "-test.run",
-		"^(TestOnUnifiedHost|TestRun|TestContainersOfAPodShareItsNamespaces|TestRestartKeepsThePodAndTwoLogs|TestStop|TestSignal|TestExec|TestReboot|TestFault_C3|TestClearKeepsImages|TestSecurity)$")
+		"^(TestFeature_CgroupV2|TestRun|TestContainersOfAPodShareItsNamespaces|TestRestartKeepsThePodAndTwoLogs|TestStop|TestSignal|TestExec|TestReboot|TestFault_C3|TestClearKeepsImages|TestSecurity)$")
 	cmd.Env = append(os.Environ(), "SHOAL_TEST_UNIFIED=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -45,11 +49,9 @@ func TestFeature_CgroupV2(t *testing.T) {
 	}
 }
 
-// TestOnUnifiedHost looks at what the kernel has of a pod where cgroup v2 is all there is.
-func TestOnUnifiedHost(t *testing.T) {
-	if os.Getenv("SHOAL_TEST_UNIFIED") == "" {
-		t.Skip("TestFeature_CgroupV2 runs it")
-	}
+// onUnifiedHost looks at what the kernel has of a pod where cgroup v2 is all there is.
+func onUnifiedHost(t *testing.T) {
+	t.Helper()
 	if cgroups.Mode() != cgroups.Unified {
 		t.Fatalf("cgroup mode %v", cgroups.Mode())
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,9 +29,15 @@ import (
 // slow hands out blobs at 700 kB a second: the image takes longer than the two seconds between lines in a pipe.
 type slow struct{ http.ResponseWriter }
 
-func (s slow) Write(p []byte) (int, error) {
-	time.Sleep(time.Duration(len(p)) * time.Second / 700_000)
-	return s.ResponseWriter.Write(p)
+func (s slow) Write(p []byte) (n int, err error) {
+	for piece := range slices.Chunk(p, 32<<10) {
+		time.Sleep(time.Duration(len(piece)) * time.Second / 700_000)
+		m, err := s.ResponseWriter.Write(piece)
+		if n += m; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // SlowRegistry is a registry on the node that has the test program as "probe:v1"; it returns its address.
