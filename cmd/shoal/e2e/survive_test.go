@@ -263,10 +263,12 @@ func TestFeature_K17_KilledContainerRunsAgain(t *testing.T) {
 		return fmt.Errorf("not running again")
 	})
 	t.Logf("running again after %s", time.Since(begun))
-	n.Eventually(soon, func() error { return n.podsReady(1) })
-	if s := n.Status(); s.Pods[0].Restarts != 1 {
-		t.Errorf("%d restarts", s.Pods[0].Restarts)
-	}
+	n.Eventually(soon, func() error { // it runs before its restart is reported
+		if s := n.Status(); s.Pods[0].Restarts != 1 {
+			return fmt.Errorf("%d restarts", s.Pods[0].Restarts)
+		}
+		return n.podsReady(1)
+	})
 	if stdout, stderr, code := n.Shoal("logs", "-p", "web"); code != 0 || !strings.Contains(stdout, "listening") {
 		t.Errorf("previous log: %d %q %q", code, stdout, stderr)
 	}
