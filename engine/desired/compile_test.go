@@ -174,7 +174,7 @@ func TestUnsupported(t *testing.T) {
     image: i
     tty: true
     volumeDevices: [{name: p, devicePath: /dev/x}]
-    resources: {limits: {example.com/gpu: 1, cpu: 1}}
+    resources: {limits: {example.com/gpu: 1, ephemeral-storage: 1Gi, cpu: 1}}
     volumeMounts: [{name: v, mountPath: /v, subPathExpr: $(A), mountPropagation: HostToContainer}]
     ports: [{containerPort: 80, hostPort: 80}]
     securityContext: {seccompProfile: {type: Localhost, localhostProfile: x}}
@@ -185,6 +185,7 @@ func TestUnsupported(t *testing.T) {
 `, `spec.affinity: not supported yet
 spec.automountServiceAccountToken: not supported yet; expected false
 spec.containers[0].ports[0].hostPort: not supported yet without hostNetwork; a Service of type NodePort is
+spec.containers[0].resources.limits.ephemeral-storage: not supported yet
 spec.containers[0].resources.limits.example.com/gpu: not supported yet
 spec.containers[0].securityContext.seccompProfile.localhostProfile: not supported yet
 spec.containers[0].securityContext.seccompProfile.type: not supported yet; expected RuntimeDefault or Unconfined

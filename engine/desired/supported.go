@@ -112,7 +112,7 @@ var container = fields{
 		"configMapKeyRef": yes, "secretKeyRef": yes, "fieldRef": yes, "resourceFieldRef": yes,
 	})}),
 	"envFrom":       in(fields{"prefix": yes, "configMapRef": yes, "secretRef": yes}),
-	"resources":     in(fields{"limits": in(resources), "requests": in(resources)}),
+	"resources":     in(fields{"limits": in(limits), "requests": in(requests)}),
 	"volumeMounts":  in(fields{"name": yes, "mountPath": yes, "subPath": yes, "readOnly": yes, "mountPropagation": only("None"), "recursiveReadOnly": only("Disabled")}),
 	"livenessProbe": in(probe), "readinessProbe": in(probe), "startupProbe": in(probe),
 	"lifecycle":              in(fields{"postStart": in(handler), "preStop": in(handler)}),
@@ -132,7 +132,11 @@ var initContainer = func() fields {
 	return f
 }()
 
-var resources = fields{"cpu": yes, "memory": yes, "ephemeral-storage": yes}
+// A request is room that is kept on the node; a limit is held, and that of a container's disk is not yet.
+var (
+	limits   = fields{"cpu": yes, "memory": yes}
+	requests = fields{"cpu": yes, "memory": yes, "ephemeral-storage": yes}
+)
 
 var probe = fields{
 	"exec": yes, "httpGet": yes, "tcpSocket": yes, "grpc": yes,
