@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/containerd/v2/contrib/seccomp"
 	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // A seccomp filter for the machine's own ABI takes runc 5 ms to make, one that also allows the 32-bit ABIs 30 ms and
@@ -64,12 +64,8 @@ func existsInside(root, name string) bool {
 
 // is32Bit tells whether a file is an ELF program of class 32.
 func is32Bit(root, name string) bool {
-	path, err := securejoin.SecureJoin(root, name)
-	if err != nil {
-		return false
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
+	f := openInside(root, name)
+	if f == nil {
 		return false
 	}
 	defer f.Close()
@@ -78,9 +74,12 @@ func is32Bit(root, name string) bool {
 	return n == len(head) && string(head[:]) == "\x7fELF\x01"
 }
 
-// narrow leaves a profile the machine's own ABI alone.
-func narrow(profile *specs.LinuxSeccomp) {
-	if ownABI != "" && slices.Contains(profile.Architectures, ownABI) {
+// seccompProfile is containerd's default for a spec that is otherwise made, for the machine's own ABI alone unless the
+// older ones are needed.
+func seccompProfile(s *specs.Spec, older bool) *specs.LinuxSeccomp {
+	profile := seccomp.DefaultProfile(s)
+	if !older && ownABI != "" && slices.Contains(profile.Architectures, ownABI) {
 		profile.Architectures = []specs.Arch{ownABI}
 	}
+	return profile
 }

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 
-	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	corev1 "k8s.io/api/core/v1"
 
@@ -80,23 +78,7 @@ func (r *Runtime) holdProcesses(ctx context.Context, p *pod, want *plan.Pod) (pi
 	); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, runcPatience)
-	defer cancel()
-	err = p.tasks(ctx, r, func(ctx context.Context, t taskapi.TTRPCTaskService) error {
-		if _, err := t.Create(ctx, &taskapi.CreateTaskRequest{ID: in.meta.ID, Bundle: in.dir, Options: r.taskOptions()}); err != nil {
-			return runcError(err)
-		}
-		started, err := t.Start(ctx, &taskapi.StartRequest{ID: in.meta.ID})
-		if err != nil {
-			return runcError(err)
-		}
-		pid = int(started.Pid)
-		return nil
-	})
-	if err != nil {
-		return 0, errors.Join(err, r.removeInstance(context.WithoutCancel(ctx), p, in))
-	}
-	return pid, nil
+	return r.launch(ctx, p, in)
 }
 
 // pauseSpec is a container with the shim's program, no right and nothing else.
@@ -123,7 +105,6 @@ func (r *Runtime) pauseSpec(p *pod, want *plan.Pod, attempt int) *specs.Spec {
 	if mayProtect() {
 		s.Process.OOMScoreAdj = &protect
 	}
-	s.Linux.Seccomp = seccomp.DefaultProfile(s)
-	narrow(s.Linux.Seccomp)
+	s.Linux.Seccomp = seccompProfile(s, false)
 	return s
 }

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -75,10 +74,7 @@ func (r *Runtime) spec(p *pod, l plan.Launch, im *image) (*specs.Spec, error) {
 		}
 	}
 	if security.seccomp {
-		s.Linux.Seccomp = seccomp.DefaultProfile(s)
-		if !im.older {
-			narrow(s.Linux.Seccomp)
-		}
+		s.Linux.Seccomp = seccompProfile(s, im.older)
 	}
 	return s, nil
 }

@@ -81,21 +81,32 @@ func (r *Runtime) start(ctx context.Context, l plan.Launch) error {
 	if err := p.ready(ctx, r); err != nil {
 		return errors.Join(err, r.removeInstance(context.WithoutCancel(ctx), p, in))
 	}
-	ctx, cancel = context.WithTimeout(ctx, runcPatience)
+	_, err = r.launch(ctx, p, in, mount)
+	return err
+}
+
+// launch has the pod's shim, which runs, make and start an instance whose bundle is written. One that does not start is
+// removed.
+func (r *Runtime) launch(ctx context.Context, p *pod, in *instance, rootfs ...*types.Mount) (pid int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, runcPatience)
 	defer cancel()
 	err = p.tasks(ctx, r, func(ctx context.Context, t taskapi.TTRPCTaskService) error {
 		if _, err := t.Create(ctx, &taskapi.CreateTaskRequest{
-			ID: in.meta.ID, Bundle: in.dir, Rootfs: []*types.Mount{mount}, Options: r.taskOptions(),
+			ID: in.meta.ID, Bundle: in.dir, Rootfs: rootfs, Options: r.taskOptions(),
 		}); err != nil {
 			return runcError(err)
 		}
-		_, err := t.Start(ctx, &taskapi.StartRequest{ID: in.meta.ID})
-		return runcError(err)
+		started, err := t.Start(ctx, &taskapi.StartRequest{ID: in.meta.ID})
+		if err != nil {
+			return runcError(err)
+		}
+		pid = int(started.Pid)
+		return nil
 	})
 	if err != nil {
-		return errors.Join(err, r.removeInstance(context.WithoutCancel(ctx), p, in))
+		return 0, errors.Join(err, r.removeInstance(context.WithoutCancel(ctx), p, in))
 	}
-	return nil
+	return pid, nil
 }
 
 // resume goes on with an instance whose starting was cut short after runc had made it.

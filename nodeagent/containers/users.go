@@ -26,14 +26,23 @@ type users struct {
 	passwd, group []byte
 }
 
-// readInside reads a regular file below root, whose links are followed within root. Absent is nil.
-func readInside(root, name string) ([]byte, error) {
+// openInside opens a file below root, whose links are followed within root; nil if there is none, or it cannot be read.
+func openInside(root, name string) *os.File {
 	path, err := securejoin.SecureJoin(root, name)
 	if err != nil {
-		return nil, nil // a loop of links: as good as absent
+		return nil // a loop of links: as good as absent
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// readInside reads a regular file below root, whose links are followed within root. Absent is nil.
+func readInside(root, name string) ([]byte, error) {
+	f := openInside(root, name)
+	if f == nil {
 		return nil, nil
 	}
 	defer f.Close()
