@@ -3,7 +3,6 @@ package renderer
 import (
 	"context"
 	"runtime"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -58,12 +57,11 @@ func lanes(apps int) int {
 // side evaluates the named apps side by side in as many lanes as are worth it. Of the children one stays.
 func (u *run) side(ctx context.Context, names []string, stats *Stats) ([]App, error) {
 	count := lanes(len(names))
-	shared := new(sync.Mutex)
 	runs := make([]run, count)
 	results := make([][]App, count)
 	g, gctx := errgroup.WithContext(ctx)
 	for i := range runs {
-		runs[i] = run{renderer: u.renderer, lane: &u.renderer.lane, request: u.request, keys: u.keys, mode: u.mode, deadline: u.deadline, shared: shared}
+		runs[i] = *u
 		part := names[i*len(names)/count : (i+1)*len(names)/count]
 		g.Go(func() (err error) {
 			if i > 0 {

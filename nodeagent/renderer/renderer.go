@@ -158,8 +158,10 @@ func (r *Renderer) Render(ctx context.Context, q Request) ([]App, Stats, error) 
 			names[i] = apps[at]
 		}
 		r.busy()
-		render := &run{renderer: r, request: q, keys: keys, mode: mode, deadline: begun.Add(r.opt.Limits.Total)}
-		results, err := render.side(ctx, names, &stats)
+		whole := run{
+			renderer: r, lane: &r.lane, request: q, keys: keys, mode: mode, deadline: begun.Add(r.opt.Limits.Total), shared: new(sync.Mutex),
+		}
+		results, err := whole.side(ctx, names, &stats)
 		r.rest()
 		if err != nil {
 			return nil, stats, err
