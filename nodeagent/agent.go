@@ -126,7 +126,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for {
 		begun := time.Now()
 		next, err := a.reconcile(ctx, full)
-		took := time.Since(begun)
+		rested := time.Now().Add(rest(time.Since(begun)))
 		if err != nil && ctx.Err() == nil {
 			a.opt.Log.WarnContext(ctx, "reconcile did not finish, will retry", "err", err)
 			next = time.Now().Add(time.Second).UnixMilli()
@@ -152,13 +152,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-tick.C: // anything we were not told of
 			full = true
 		}
-		a.restUntil(ctx, begun.Add(took+rest(took)))
+		a.restUntil(ctx, rested)
 		a.drainDone(ctx)
 	}
 }
 
 // rest is for how long the loop rests after a look that took that long, whatever happens meanwhile: looking at many
-// pods that all stir takes a fifth of a core at most. A look at a few takes less than a millisecond.
+// pods that all stir takes a fifth of a core, as long as a look takes 25 ms at most; of a longer one nobody is to wait
+// for more than 100 ms. A look at a few pods takes less than a millisecond.
 func rest(took time.Duration) time.Duration { return min(4*took, 100*time.Millisecond) }
 
 // restUntil waits until then and takes in the workers that end meanwhile, so that none waits for it.

@@ -76,6 +76,31 @@ func TestFailingPull(t *testing.T) {
 	})
 }
 
+// However much stirs, the loop looks for a fifth of the time only, and is never away for longer than 100 ms.
+func TestLooksLeaveTheMachineAlone(t *testing.T) {
+	for _, c := range []struct {
+		took        time.Duration
+		least, most int // looks in a second
+	}{{5 * time.Millisecond, 35, 41}, {50 * time.Millisecond, 6, 8}} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMachine(t)
+			m.took = c.took
+			m.run()
+			synctest.Wait()
+			for range 1000 {
+				time.Sleep(time.Millisecond)
+				nudge(m.events)
+			}
+			m.mu.Lock()
+			looks := m.looks
+			m.mu.Unlock()
+			if looks < c.least || looks > c.most {
+				t.Errorf("looks that take %s: %d in a second", c.took, looks)
+			}
+		})
+	}
+}
+
 // What exits is started again: at once, then after 10 s, then 20 s.
 func TestExitLeadsToRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,6 +29,7 @@ type machine struct {
 	changes chan struct{}
 	events  chan struct{}
 	begun   time.Time
+	took    time.Duration // of a look
 
 	mu        sync.Mutex // guards what follows, and the ring
 	have      plan.Have
@@ -153,6 +154,7 @@ type memContent struct{ enginetest.Store }
 type memContainers machine
 
 func (c *memContainers) List(context.Context) (plan.Have, error) {
+	time.Sleep(c.took)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.looks++; c.looks > 5000 && c.spins {
