@@ -69,6 +69,7 @@ func (v *Volumes) every() time.Duration {
 func (v *Volumes) measure(ctx context.Context) {
 	v.lock.Lock()
 	watched := maps.Clone(v.watched)
+	maps.DeleteFunc(watched, func(id control.PodID, _ []limited) bool { return v.excess[id] != "" }) // it is known
 	v.lock.Unlock()
 	news := false
 	for id, volumes := range watched {
@@ -78,7 +79,7 @@ func (v *Volumes) measure(ctx context.Context) {
 				continue // what cannot be measured is measured again
 			}
 			v.lock.Lock()
-			if _, there := v.watched[id]; there && v.excess[id] == "" {
+			if _, there := v.watched[id]; there {
 				v.excess[id] = fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q.", l.name, l.words)
 				news = true
 			}
