@@ -168,6 +168,9 @@ func TestFeature_K6(t *testing.T) {
 			"commit a", "commit wide", "work Running 3 active 0 ok 0 failed", "commit a", "work Running 1 active 0 ok 0 failed; 2 stopping",
 		}},
 		{"out of Git", "", []string{"commit a", "commit none", "1 stopping", "gone", ""}},
+		{"out of Git and back: the pods of before end first", "", []string{
+			"commit a", "commit none", "1 stopping", "commit a", "work Running 0 active 0 ok 0 failed; 1 stopping", "gone", "work Running 1 active 0 ok 0 failed",
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := enginetest.NewRing(t)
