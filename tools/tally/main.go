@@ -1,5 +1,6 @@
 // Command tally reads the output of `go test -json` and prints what failed, what was skipped, the ten slowest
-// tests, and last a line "N passed, N failed". It exits with 1 if anything failed, or as root was skipped.
+// tests, what the failed ones complained of, and last a line "N passed, N failed". It exits with 1 if anything failed,
+// or as root was skipped.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -19,6 +21,9 @@ type event struct {
 	Output  string
 	Elapsed float64
 }
+
+// complaint is the first line of what a test says of itself.
+var complaint = regexp.MustCompile(`^ +[a-z0-9_]+_test\.go:\d+: `)
 
 func main() {
 	before := flag.Int("failed", 0, "failures that happened before the tests")
@@ -34,6 +39,7 @@ func tally(failed int) int {
 	}
 	var slow []timed
 	broken := map[string]bool{} // packages with a failure
+	var complaints []string     // of failed tests, once more: the end of a long output is what is seen
 	passed := 0
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 16<<20)
@@ -64,6 +70,12 @@ func tally(failed int) int {
 			if e.Test != "" || !broken[e.Package] {
 				failed++
 				fmt.Printf("FAILED %s\n%s", name, strings.Join(output[name], ""))
+				complaints = append(complaints, "FAILED "+name+"\n")
+				for _, line := range output[name] {
+					if complaint.MatchString(line) {
+						complaints = append(complaints, line)
+					}
+				}
 			}
 			broken[e.Package] = true
 			delete(output, name)
@@ -73,6 +85,7 @@ func tally(failed int) int {
 	for _, t := range slow[:min(10, len(slow))] {
 		fmt.Printf("%7.1fs %s\n", t.seconds, t.name)
 	}
+	fmt.Print(strings.Join(complaints, ""))
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	if failed > 0 || passed == 0 {
 		return 1

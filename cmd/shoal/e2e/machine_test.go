@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,8 +58,17 @@ func (n *Node) left(instance string) []string {
 			}
 		}
 	}
-	for line := range strings.Lines(n.must("find", "/sys/fs/cgroup", "-name", "*shoal-"+instance+"*")) {
-		found = append(found, strings.TrimSpace(line))
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // what goes meanwhile is not there
+			return err
+		}
+		if strings.Contains(filepath.Base(path), "shoal-"+instance) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	if err != nil {
+		n.t.Fatal(err)
 	}
 	return found
 }
