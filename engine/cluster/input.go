@@ -13,7 +13,7 @@ import (
 
 // EngineVersion covers everything that changes Step's result or D: rules, CUE, schema, Kubernetes'
 // defaulting. It is raised when recorded logs would replay to other hashes.
-const EngineVersion = 2
+const EngineVersion = 3
 
 // Entry is one line of the ledger.
 type Entry struct {
@@ -36,6 +36,10 @@ type Input struct {
 	Repository *Repository `json:"repository,omitempty"`
 	NodeUp     *NodeUp     `json:"nodeUp,omitempty"`
 	NodeDown   *NodeDown   `json:"nodeDown,omitempty"`
+	Token      *Token      `json:"token,omitempty"`
+	Join       *Join       `json:"join,omitempty"`
+	Leave      *Leave      `json:"leave,omitempty"`
+	Restarting *Restarting `json:"restarting,omitempty"`
 	Ref        *Ref        `json:"ref,omitempty"`
 	Activate   *Activate   `json:"activate,omitempty"`
 	Retire     *Retire     `json:"retire,omitempty"`
@@ -70,12 +74,44 @@ type NodeUp struct {
 	Zone     string            `json:"zone,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Capacity place.Resources   `json:"capacity"`
-	Engine   int               `json:"engine"` // highest engine version it knows
+	Engine   int               `json:"engine"`           // highest engine version it knows
+	Peer     uint16            `json:"peer,omitempty"`   // port on which it answers other nodes
+	Gossip   uint16            `json:"gossip,omitempty"` // port on which it gossips
 }
 
-// NodeDown says that a machine is gone.
+// NodeDown says that nobody reaches a machine. That is a hint: what must not run twice stays where it is until
+// Fenced says that the machine's lease is over, so that all of it has been stopped there.
 type NodeDown struct {
+	ID     place.NodeID `json:"id"`
+	Fenced bool         `json:"fenced,omitempty"`
+}
+
+// Token lets one node join until it expires. The ledger knows its secret's hash alone.
+type Token struct {
+	ID      string `json:"id"`      // 1 to 32 letters and digits
+	Hash    string `json:"hash"`    // sha256 of the secret, 64 hex digits
+	Expires int64  `json:"expires"` // ring time, ms; at most maxTokenLife from now
+}
+
+// Join makes a machine a node of the ring, by a token that nobody has used. The same node may repeat it.
+type Join struct {
+	Token   string       `json:"token"` // its ID
+	Node    place.NodeID `json:"node"`
+	Name    string       `json:"name"`
+	Key     string       `json:"key"` // public key, base64
+	Address netip.Addr   `json:"address"`
+	Peer    uint16       `json:"peer"`
+	Gossip  uint16       `json:"gossip"`
+}
+
+// Leave takes a node out of the ring for good. It must run nothing any more, or be down with its lease over.
+type Leave struct {
 	ID place.NodeID `json:"id"`
+}
+
+// Restarting announces that the submitter's agent is away until a time: that is no reason to replace anything.
+type Restarting struct {
+	Until int64 `json:"until"` // ring time, ms; at most maxAway from now
 }
 
 // Ref moves a ref of the built-in Git server, by compare-and-swap on Old ("" creates, New "" deletes).
@@ -117,10 +153,11 @@ type Phase struct {
 // Tick carries ring time to rules that wait for it. It is appended only when State.Wake is due.
 type Tick struct{}
 
-// Cordon keeps new pods off a node, or lets them back on.
+// Cordon keeps new pods off a node, or lets them back on. With Drain those that are there move to other nodes.
 type Cordon struct {
-	ID  place.NodeID `json:"id"`
-	Off bool         `json:"off,omitempty"`
+	ID    place.NodeID `json:"id"`
+	Off   bool         `json:"off,omitempty"`
+	Drain bool         `json:"drain,omitempty"`
 }
 
 // SetEngine raises the engine version once every member knows it.

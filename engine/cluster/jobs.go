@@ -157,7 +157,7 @@ func (t *tx) jobPod(j *control.Job, index string) podSeed {
 	seed := podSeed{
 		environment: j.Environment, namespace: j.Key.Namespace, name: t.childName(j.Key.Namespace, base, j.UID),
 		owner: control.Owner{Key: j.Key, UID: j.UID}, source: j.Key, object: j.Object, authored: j.Template,
-		labels: labels, images: j.Images, index: index,
+		labels: labels, images: j.Images, index: index, fenced: true,
 	}
 	if j.Owner.UID != "" {
 		seed.source = j.Owner.Key

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/kube"
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
@@ -26,6 +27,7 @@ type podSeed struct {
 	labels      map[string]string // on top of the template's
 	images      map[string]string
 	index       string
+	fenced      bool // at most one at a time
 }
 
 // create makes a pod and looks for its node. Who makes many spends for all of them first, so that an absurd number
@@ -38,7 +40,8 @@ func (t *tx) create(seed podSeed) *control.Pod {
 		Owner: seed.owner, Source: seed.source, Object: seed.object, Template: seed.authored, Revision: seed.revision,
 		Labels: merged(object.template.Labels, seed.labels), Created: t.now,
 		Requests: object.requests, HostPorts: object.ports, HostNet: object.template.Spec.HostNetwork,
-		Images: seed.images, Index: seed.index,
+		Images: seed.images, Index: seed.index, Fenced: seed.fenced,
+		Kept: seed.fenced && isKept(&object.template.Spec, object.object),
 	}
 	if p.Owner.UID == "" {
 		p.Owner.UID = string(p.ID)
@@ -46,6 +49,15 @@ func (t *tx) create(seed podSeed) *control.Pod {
 	t.place(p)
 	t.s.pods.set(&t.s, p)
 	return p
+}
+
+// isKept tells whether a pod of which one may run stays with its node. One that asks for its node by host name has no
+// other, and of one that is to be kept in isolation its author says so: neither is stopped at the end of a lease, and
+// neither has a successor before the node returns or leaves. It follows from the pod's object alone, so that a node that
+// hears of nothing else decides alike.
+func isKept(spec *corev1.PodSpec, owner kube.Object) bool {
+	_, bound := spec.NodeSelector[corev1.LabelHostname]
+	return bound || owner.GetAnnotations()[desired.IsolationAnnotation] == desired.IsolationKeep
 }
 
 func merged(a, b map[string]string) map[string]string {

@@ -79,6 +79,8 @@ func (t *tx) run(k desired.Key) {
 	switch k.Kind {
 	case placing.Kind:
 		t.room = true
+	case "Node":
+		t.runNode(k)
 	case "Pod":
 		t.runPod(k)
 	case "ReplicaSet":

@@ -23,6 +23,9 @@ func (s *State) Faults() *Table[desired.Key, *Fault] { return &s.faults }
 // Nodes are the machines.
 func (s *State) Nodes() *Table[place.NodeID, *Node] { return &s.nodes }
 
+// Tokens are those that nodes may join with, or did.
+func (s *State) Tokens() *Table[string, *TokenValue] { return &s.tokens }
+
 // Refs are the refs of the built-in Git server.
 func (s *State) Refs() *Table[string, *RefValue] { return &s.refs }
 

@@ -23,7 +23,24 @@ type Node struct {
 	place.Node
 	Key    string `json:"key"`
 	Engine int    `json:"engine"`
-	Since  int64  `json:"since"` // ring time of its first NodeUp, ms
+	Since  int64  `json:"since"` // ring time at which it joined, ms
+	Peer   uint16 `json:"peer,omitempty"`
+	Gossip uint16 `json:"gossip,omitempty"`
+
+	Up         bool  `json:"up,omitempty"`         // it has reported what it has
+	Lost       int64 `json:"lost,omitempty"`       // ring time since which it is down; 0: it is not
+	Fenced     bool  `json:"fenced,omitempty"`     // its lease is over since it was lost
+	Draining   bool  `json:"draining,omitempty"`   // its pods are to move
+	Restarting int64 `json:"restarting,omitempty"` // ring time until which its agent is announced to be away
+	Returned   int64 `json:"returned,omitempty"`   // ring time of its last return
+	Returns    int   `json:"returns,omitempty"`    // how often it returned, each within unsteadyFor of the one before
+	Steady     int64 `json:"steady,omitempty"`     // ring time from which it is relied on again; 0: it is
+}
+
+// TokenValue is a token that was made, and who used it.
+type TokenValue struct {
+	Token
+	Node place.NodeID `json:"node,omitempty"` // that joined with it
 }
 
 // Seen is what was taken of one submitter's inputs, by boot, the newest boot last.

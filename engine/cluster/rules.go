@@ -31,6 +31,8 @@ func (t *tx) runPod(k desired.Key) {
 	case there && !ours && pod.Deleting == 0:
 		panic(ruleError{fmt.Errorf("the name is that of a pod of %s", pod.Owner.Key)})
 	case there && pod.Deleting != 0: // its name is not free yet
+	case there && pod.Leaving != 0 && pod.Lost == 0:
+		t.stop(pod, "its node is drained")
 	case there && pod.Object == o.Digest:
 	case there && t.samePod(pod, o):
 		now := *pod
@@ -49,6 +51,7 @@ func (t *tx) runPod(k desired.Key) {
 		p := t.create(podSeed{
 			environment: o.Environment, namespace: k.Namespace, name: k.Name, owner: control.Owner{Key: k},
 			source: k, object: o.Digest, authored: o.Template, images: imagesOf(&tpl.Spec, env.Images),
+			fenced: true, // by its name
 		})
 		t.offer(p)
 	}
@@ -180,13 +183,22 @@ func (t *tx) replica(rs *control.ReplicaSet) podSeed {
 	seed := podSeed{
 		environment: rs.Environment, namespace: rs.Key.Namespace, name: t.childName(rs.Key.Namespace, rs.Key.Name, rs.UID),
 		owner: control.Owner{Key: rs.Key, UID: rs.UID}, source: rs.Key, object: rs.Object,
-		authored: rs.Template, revision: rs.Hash, images: rs.Images,
+		authored: rs.Template, revision: rs.Hash, images: rs.Images, fenced: t.isStrict(rs),
 	}
 	if rs.Owner.UID != "" {
 		seed.source = rs.Owner.Key
 		seed.labels = map[string]string{templateHashLabel: rs.Hash}
 	}
 	return seed
+}
+
+// isStrict tells whether at most as many pods of a set may run as it is to have, whatever happens.
+func (t *tx) isStrict(rs *control.ReplicaSet) bool {
+	object := rs.Object
+	if d, ok := t.s.deployments.Get(rs.Owner.Key); ok {
+		object = d.Object
+	}
+	return t.load(object).object.GetAnnotations()[desired.StrictAnnotation] == "true"
 }
 
 // own changes a pod's owner; without one, a Pod of Git owns itself again and any other pod runs on ownerless.

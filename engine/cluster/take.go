@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
@@ -33,6 +32,14 @@ func (in Input) String() string {
 		return "node up " + clip(in.NodeUp.Name, 64)
 	case in.NodeDown != nil:
 		return "node down " + clip(string(in.NodeDown.ID), 64)
+	case in.Token != nil:
+		return "token " + clip(in.Token.ID, 64)
+	case in.Join != nil:
+		return "join " + clip(in.Join.Name, 64)
+	case in.Leave != nil:
+		return "leave " + clip(string(in.Leave.ID), 64)
+	case in.Restarting != nil:
+		return "restarting " + clip(string(in.From.Node), 64)
 	case in.Ref != nil:
 		return "ref " + clip(in.Ref.Name, 256)
 	case in.Activate != nil:
@@ -57,7 +64,7 @@ func (in Input) kinds() int {
 	n := 0
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Ref != nil, in.Activate != nil,
-		in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
+		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
 	} {
 		if set {
 			n++
@@ -84,6 +91,14 @@ func (t *tx) take(in Input) error {
 		return t.nodeUp(in.NodeUp)
 	case in.NodeDown != nil:
 		return t.nodeDown(in.NodeDown)
+	case in.Token != nil:
+		return t.token(in.Token)
+	case in.Join != nil:
+		return t.join(in.Join)
+	case in.Leave != nil:
+		return t.leaveRing(in.Leave)
+	case in.Restarting != nil:
+		return t.restarting(in.From, in.Restarting)
 	case in.Ref != nil:
 		return t.ref(in.Ref)
 	case in.Activate != nil:
@@ -215,81 +230,6 @@ func checkRef(name string) error {
 	if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' }) {
 		return bad
 	}
-	return nil
-}
-
-func (t *tx) nodeUp(n *NodeUp) error {
-	if err := checkNode(n); err != nil {
-		return err
-	}
-	for id := range t.s.nodesByName.at(n.Name) {
-		if id != n.ID {
-			other, _ := t.s.nodes.Get(id)
-			return fmt.Errorf("node %s (%s, %s): the name is that of node %s at %s", n.Name, n.ID, n.Address, other.ID, other.Address)
-		}
-	}
-	now := &Node{Key: n.Key, Engine: n.Engine, Since: t.now}
-	now.Node = place.Node{
-		ID: n.ID, Name: n.Name, Address: n.Address, Arch: n.Arch, Zone: n.Zone, Labels: n.Labels, Capacity: n.Capacity,
-	}
-	if old, ok := t.s.nodes.Get(n.ID); ok {
-		now.Since, now.PodCIDR, now.Cordoned = old.Since, old.PodCIDR, old.Cordoned
-	} else {
-		cidr, err := t.nodeCIDR()
-		if err != nil {
-			return err
-		}
-		now.PodCIDR = cidr
-	}
-	t.s.nodes.set(&t.s, now)
-	t.room = true
-	return nil
-}
-
-func checkNode(n *NodeUp) error {
-	switch {
-	case n.ID == "" || len(n.ID) > 64:
-		return fmt.Errorf("node %q: the id has 1 to 64 bytes", clip(n.Name, 64))
-	case !isDomain(n.Name):
-		return fmt.Errorf("node %s: name %q: want a DNS name in lower case", n.ID, clip(n.Name, 64))
-	case !n.Address.IsValid():
-		return fmt.Errorf("node %s: it has no address", n.Name)
-	case len(n.Key) > maxText || len(n.Arch) > 32 || len(n.Zone) > 253 || len(n.Labels) > 128:
-		return fmt.Errorf("node %s: its facts are too large", n.Name)
-	}
-	for k, v := range n.Labels {
-		if len(k) > 317 || len(v) > 63 {
-			return fmt.Errorf("node %s: a label is too long", n.Name)
-		}
-	}
-	c := n.Capacity
-	if c.MilliCPU < 0 || c.Memory < 0 || c.Ephemeral < 0 || c.Pods < 0 ||
-		c.MilliCPU > 1000*maxDevices || c.Pods > maxDevices || c.Memory > 1<<60 || c.Ephemeral > 1<<60 {
-		return fmt.Errorf("node %s: its capacity is out of range", n.Name)
-	}
-	return nil
-}
-
-func (t *tx) nodeDown(n *NodeDown) error {
-	old, ok := t.s.nodes.Get(n.ID)
-	if !ok {
-		return fmt.Errorf("there is no node %q", clip(string(n.ID), 64))
-	}
-	now := *old
-	now.Down = true
-	t.s.nodes.set(&t.s, &now)
-	return nil
-}
-
-func (t *tx) cordon(c *Cordon) error {
-	old, ok := t.s.nodes.Get(c.ID)
-	if !ok {
-		return fmt.Errorf("there is no node %q", clip(string(c.ID), 64))
-	}
-	now := *old
-	now.Cordoned = !c.Off
-	t.s.nodes.set(&t.s, &now)
-	t.room = t.room || c.Off
 	return nil
 }
 

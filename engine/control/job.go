@@ -137,6 +137,9 @@ func (p *planJob) count() {
 		case pod.Finished != 0:
 		case pod.Deleting != 0:
 			p.stopping++
+		case pod.Leaving != 0 && pod.Lost == 0:
+			p.out.Delete = append(p.out.Delete, Stop{pod.ID, drained})
+			p.stopping++
 		default:
 			p.active = append(p.active, pod)
 			p.restarts += pod.Restarts()

@@ -45,6 +45,12 @@ type Pod struct {
 
 	Status corev1.PodStatus `json:"status"` // as its node last reported; bounded
 
+	// Fenced: at most one pod of its kind may run, so it has a successor only once it is certain that it runs no more.
+	Fenced  bool  `json:"fenced,omitempty"`
+	Kept    bool  `json:"kept,omitempty"`    // if fenced: it goes on when its node hears of nobody, and waits for it when the node is lost
+	Lost    int64 `json:"lost,omitempty"`    // ring time since which nobody reaches its node; 0: somebody does
+	Leaving int64 `json:"leaving,omitempty"` // ring time since which its node is being drained
+
 	Ready    int64 `json:"ready,omitempty"`    // ring time since which it is ready; 0: it is not
 	Finished int64 `json:"finished,omitempty"` // ring time at which it succeeded or failed, which is final
 
@@ -59,8 +65,8 @@ type Pod struct {
 // Active tells whether the pod runs or is still to run: it neither finished nor was told to stop.
 func (p *Pod) Active() bool { return p.Finished == 0 && p.Deleting == 0 }
 
-// IsReady tells whether the pod answers for its owner now.
-func (p *Pod) IsReady() bool { return p.Ready != 0 && p.Active() }
+// IsReady tells whether the pod answers for its owner now. One whose node is lost may do so, but nobody knows.
+func (p *Pod) IsReady() bool { return p.Ready != 0 && p.Lost == 0 && p.Active() }
 
 // Available tells whether the pod has been ready for minReady ms at time now.
 func (p *Pod) Available(minReady, now int64) bool { return p.IsReady() && now-p.Ready >= minReady }

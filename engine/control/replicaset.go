@@ -59,11 +59,18 @@ const (
 // PlanSet decides for rs at ring time now. minReady is in ms; match says whether labels fit its selector; owned
 // are its pods, free the pods of its namespace that nobody owns (bare pods among them), both by id. Pods named
 // in Git are counted, but not stopped to reach the number: Git says that they exist.
+//
+// A pod whose node is lost gets a substitute, and so does one whose node is drained, which stays until the substitute
+// is available. A lost pod that returns is one too many then, and the youngest goes: where it can, what runs stays.
+// A fenced pod holds its place until nothing is left of it.
 func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) bool, owned, free []*Pod) SetPlan {
 	p := SetPlan{Set: rs}
-	var active []*Pod
+	var active, lost, leaving []*Pod
+	held := 0 // places of fenced pods that are to stop
 	for _, pod := range owned {
 		switch {
+		case pod.Deleting != 0 && pod.Fenced && pod.Finished == 0:
+			held++
 		case pod.Deleting != 0:
 		case !match(pod.Labels):
 			p.Let = append(p.Let, pod.ID)
@@ -71,6 +78,15 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 			p.Delete = append(p.Delete, Stop{pod.ID, "it finished, and its set replaces it"})
 			p.Set.Failures++
 			p.Set.RetryAt = now + backoff(setBackoffFirst, setBackoffMost, int64(p.Set.Failures))
+		case pod.Fenced && pod.Leaving != 0 && !pod.Named():
+			p.Delete = append(p.Delete, Stop{pod.ID, drained})
+			held++
+		case pod.Fenced:
+			active = append(active, pod)
+		case pod.Lost != 0:
+			lost = append(lost, pod)
+		case pod.Leaving != 0:
+			leaving = append(leaving, pod)
 		default:
 			active = append(active, pod)
 		}
@@ -82,11 +98,18 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 		}
 	}
 
-	missing := int(rs.Replicas) - len(active)
-	if missing < 0 {
-		active = p.shrink(active, -missing)
+	missing := int(rs.Replicas) - len(active) - held
+	if surplus := len(active) - int(rs.Replicas); surplus > 0 {
+		active = p.shrink(active, surplus, "scaled down")
+	}
+	if surplus := len(lost) - int(rs.Replicas); surplus > 0 {
+		p.shrink(lost, surplus, "scaled down while its node was lost")
 	}
 	p.count(active, minReady, now)
+	if surplus := int(p.Set.Available) + len(leaving) - int(rs.Replicas); surplus > 0 {
+		leaving = p.shrink(leaving, surplus, drained)
+	}
+	p.countLeaving(leaving, minReady, now)
 	if p.Set.Ready >= rs.Replicas {
 		p.Set.Failures = 0
 	}
@@ -101,14 +124,14 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 
 // shrink stops the most dispensable of the pods that Git does not name, over of them if there are as many, and
 // returns those that stay.
-func (p *SetPlan) shrink(active []*Pod, over int) (stay []*Pod) {
+func (p *SetPlan) shrink(active []*Pod, over int, why string) (stay []*Pod) {
 	slices.SortFunc(active, byDispensable)
 	for _, pod := range active {
 		if over == 0 || pod.Named() {
 			stay = append(stay, pod)
 			continue
 		}
-		p.Delete = append(p.Delete, Stop{pod.ID, "scaled down"})
+		p.Delete = append(p.Delete, Stop{pod.ID, why})
 		over--
 	}
 	return stay
@@ -128,6 +151,21 @@ func (p *SetPlan) count(stay []*Pod, minReady, now int64) {
 		}
 	}
 }
+
+// countLeaving adds the pods that answer until their substitutes do, as far as those are not there yet.
+func (p *SetPlan) countLeaving(leaving []*Pod, minReady, now int64) {
+	for _, pod := range leaving {
+		if pod.IsReady() && p.Set.Ready < p.Set.Replicas {
+			p.Set.Ready++
+		}
+		if pod.Available(minReady, now) && p.Set.Available < p.Set.Replicas {
+			p.Set.Available++
+		}
+	}
+}
+
+// drained is why a pod is stopped that is to run elsewhere.
+const drained = "its node is drained"
 
 // Named tells whether Git names the pod itself, rather than an owner it was made for.
 func (p *Pod) Named() bool { return p.Source.Kind == "Pod" }

@@ -96,8 +96,8 @@ Pod p: spec.containers[0].securityContext.capabilities.add[3]: pod-security/capa
 		},
 		{
 			"", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {shoal.dev/app: x}, annotations: {shoal.dev/strict: 'true', shoal.dev/node: n1}}",
-			`ConfigMap c: metadata.annotations[shoal.dev/node]: name/reserved: only shoal.dev/strict may be set under shoal.dev/
-ConfigMap c: metadata.labels[shoal.dev/app]: name/reserved: only shoal.dev/strict may be set under shoal.dev/`,
+			`ConfigMap c: metadata.annotations[shoal.dev/node]: name/reserved: only shoal.dev/isolation, shoal.dev/strict may be set under shoal.dev/
+ConfigMap c: metadata.labels[shoal.dev/app]: name/reserved: only shoal.dev/isolation, shoal.dev/strict may be set under shoal.dev/`,
 		},
 	} {
 		env := render.Environment{Name: "dev", Namespace: "shop", Namespaces: map[string]string{"tools": "dev-tools"}}

@@ -26,6 +26,7 @@ func further(obj kube.Object, tell func(path, text string)) {
 			}
 		})
 	}
+	checkStrict(obj, tell)
 	switch o := obj.(type) {
 	case *corev1.Service:
 		for i, p := range o.Spec.Ports {

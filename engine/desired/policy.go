@@ -43,9 +43,6 @@ var reservedNames = []Key{
 	{Kind: "Service", Namespace: "default", Name: "kubernetes"},
 }
 
-// ownKeys are the labels and annotations under shoal.dev/ that an author may set.
-var ownKeys = []string{"shoal.dev/strict"}
-
 // home is the namespace of objects that name none.
 func home(env render.Environment) string {
 	if env.Namespace == "" {

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/place"
 )
 
 var update = flag.Bool("update", false, "record the logs of testdata/ledger anew")
@@ -68,7 +69,7 @@ func record(t *testing.T) {
 		}
 		write(name, Record("a simulated ring under faults", s.State, s.Log, Used(s.Log, s.Content)))
 	}
-	for name, story := range map[string]func(*Ring){"rollout": rolloutStory, "batch": batchStory} {
+	for name, story := range map[string]func(*Ring){"rollout": rolloutStory, "batch": batchStory, "nodes": nodesStory} {
 		r := NewRing(t)
 		r.Up(2)
 		story(r)
@@ -117,6 +118,59 @@ data: {greeting: hello}
 	r.Must(cluster.Input{Retire: &cluster.Retire{Environment: "prod", Why: "a test"}})
 	r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: Node(2).ID}})
 	r.Step(cluster.Input{Cordon: &cluster.Cordon{ID: "nobody"}})
+	r.Settle()
+}
+
+// nodesStory has nodes join, get lost, come back, be drained and leave.
+func nodesStory(r *Ring) {
+	token := cluster.Token{ID: "third", Hash: strings.Repeat("0", 64), Expires: r.Now + 60_000}
+	r.Must(cluster.Input{Token: &token})
+	up := Node(3)
+	r.Must(cluster.Input{Join: &cluster.Join{
+		Token: token.ID, Node: up.ID, Name: up.Name, Key: strings.Repeat("A", 43) + "=", Address: up.Address, Peer: 7947, Gossip: 7946,
+	}})
+	r.Must(cluster.Input{NodeUp: up})
+	r.Commit("dev", `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 5
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: main, image: web}]}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: one, annotations: {shoal.dev/strict: "true"}}
+spec:
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: one}}
+  template: {metadata: {labels: {app: one}}, spec: {containers: [{name: main, image: one}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: bare}
+spec: {containers: [{name: main, image: bare}]}
+`)
+	r.Settle()
+	for _, id := range []place.NodeID{Node(1).ID, Node(2).ID, Node(1).ID, up.ID} {
+		r.Advance(20)
+		r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: id}})
+		r.Advance(9)
+		r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Fenced: true}})
+		r.Settle()
+		for n := 1; n <= 3; n++ {
+			if back := Node(n); back.ID == id && n < 3 {
+				r.Must(cluster.Input{NodeUp: back})
+			}
+		}
+		r.Settle()
+	}
+	r.Must(cluster.Input{Leave: &cluster.Leave{ID: up.ID}})
+	r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: Node(1).ID, Drain: true}})
+	r.Must(cluster.Input{From: cluster.From{Node: Node(2).ID}, Restarting: &cluster.Restarting{Until: r.Now + 30_000}})
+	r.Step(cluster.Input{NodeDown: &cluster.NodeDown{ID: Node(2).ID}})
+	r.Advance(700)
 	r.Settle()
 }
 

@@ -89,6 +89,8 @@ func (a Ask) misfit(c Candidate) misfit {
 		return misfit{"not the node it is bound to", ""}
 	case n.Down:
 		return misfit{"down", ""}
+	case n.Unsteady:
+		return misfit{"back, but lost too often of late", ""}
 	case n.Cordoned:
 		return misfit{"cordoned", ""}
 	}

@@ -23,7 +23,8 @@ type Node struct {
 	Zone     string            `json:"zone,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Capacity Resources         `json:"capacity"`
-	PodCIDR  netip.Prefix      `json:"podCIDR"` // given by Step, lowest free first
-	Down     bool              `json:"down,omitempty"`
+	PodCIDR  netip.Prefix      `json:"podCIDR"`            // given by Step, lowest free first
+	Down     bool              `json:"down,omitempty"`     // nobody reaches it
+	Unsteady bool              `json:"unsteady,omitempty"` // it has returned, and is not relied on yet
 	Cordoned bool              `json:"cordoned,omitempty"`
 }

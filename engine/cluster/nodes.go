@@ -1,0 +1,271 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
+)
+
+const (
+	// maxAway bounds an announced absence: an agent that is away for longer is lost like any other, ms.
+	maxAway = 120_000
+	// unsteadyFor is how long a return is held against a node that is lost again, ms.
+	unsteadyFor = 600_000
+	// firstDoubt is how long a node that returned a second time is not relied on; it doubles with each further return,
+	// up to unsteadyFor, ms.
+	firstDoubt = 15_000
+)
+
+// nodeUp takes what a node says of itself. It is how a node that was down returns.
+func (t *tx) nodeUp(n *NodeUp) error {
+	if err := checkNode(n); err != nil {
+		return err
+	}
+	if err := t.nameIsFree(n.Name, n.ID); err != nil {
+		return fmt.Errorf("node %s (%s, %s): %w", n.Name, n.ID, n.Address, err)
+	}
+	now := &Node{Since: t.now}
+	if old, ok := t.s.nodes.Get(n.ID); ok {
+		*now = *old
+	} else {
+		cidr, err := t.nodeCIDR()
+		if err != nil {
+			return err
+		}
+		now.PodCIDR = cidr
+	}
+	lost := now.Down
+	now.ID, now.Name, now.Address, now.Arch, now.Zone = n.ID, n.Name, n.Address, n.Arch, n.Zone
+	now.Labels, now.Capacity = n.Labels, n.Capacity
+	now.Key, now.Engine, now.Peer, now.Gossip = n.Key, n.Engine, n.Peer, n.Gossip
+	now.Up, now.Down, now.Lost, now.Fenced, now.Restarting = true, false, 0, false, 0
+	if lost {
+		t.doubt(now)
+	}
+	t.s.nodes.set(&t.s, now)
+	t.room = true
+	if lost && !now.Unsteady {
+		t.rely(now.ID)
+	}
+	return nil
+}
+
+// doubt decides from when on a node that has returned is relied on: at once the first time, ever later if it keeps
+// coming and going. Until then its pods' substitutes stay and it gets no new ones, so that a link that flaps does not
+// move pods with every flap.
+func (t *tx) doubt(n *Node) {
+	if n.Returned != 0 && t.now-n.Returned < unsteadyFor {
+		n.Returns = min(n.Returns+1, 30)
+	} else {
+		n.Returns = 1
+	}
+	n.Returned, n.Steady = max(t.now, 1), 0
+	if n.Returns > 1 {
+		n.Steady = n.Returned + min(int64(firstDoubt)<<(n.Returns-2), unsteadyFor)
+		t.wake(nodeKey(n.ID), n.Steady)
+	}
+	n.Unsteady = n.Steady != 0
+}
+
+// nodeKey stands for a node among the objects whose rules are to be run.
+func nodeKey(id place.NodeID) desired.Key { return desired.Key{Kind: "Node", Name: string(id)} }
+
+// runNode relies on a node again whose time of doubt is over.
+func (t *tx) runNode(k desired.Key) {
+	old, ok := t.s.nodes.Get(place.NodeID(k.Name))
+	if !ok || old.Steady == 0 || old.Down {
+		return
+	}
+	if t.now < old.Steady {
+		t.wake(k, old.Steady)
+		return
+	}
+	now := *old
+	now.Steady, now.Unsteady = 0, false
+	t.s.nodes.set(&t.s, &now)
+	t.rely(now.ID)
+}
+
+// rely takes a node's pods for what they were before it was lost.
+func (t *tx) rely(id place.NodeID) {
+	t.room = true
+	for _, p := range t.podsOn(id) {
+		if p.Lost != 0 {
+			now := *p
+			now.Lost = 0
+			t.s.pods.set(&t.s, &now)
+			t.concern(&now)
+		}
+	}
+}
+
+func (t *tx) podsOn(id place.NodeID) []*control.Pod {
+	var pods []*control.Pod
+	for p := range t.s.PodsOn(id) {
+		pods = append(pods, p)
+	}
+	return pods
+}
+
+func (t *tx) nameIsFree(name string, id place.NodeID) error {
+	for other := range t.s.nodesByName.at(name) {
+		if other != id {
+			n, _ := t.s.nodes.Get(other)
+			return fmt.Errorf("the name is that of node %s at %s", n.ID, n.Address)
+		}
+	}
+	return nil
+}
+
+func checkNode(n *NodeUp) error {
+	switch {
+	case n.ID == "" || len(n.ID) > 64:
+		return fmt.Errorf("node %q: the id has 1 to 64 bytes", clip(n.Name, 64))
+	case !isDomain(n.Name):
+		return fmt.Errorf("node %s: name %q: want a DNS name in lower case", n.ID, clip(n.Name, 64))
+	case !n.Address.IsValid():
+		return fmt.Errorf("node %s: it has no address", n.Name)
+	case len(n.Key) > maxText || len(n.Arch) > 32 || len(n.Zone) > 253 || len(n.Labels) > 128:
+		return fmt.Errorf("node %s: its facts are too large", n.Name)
+	}
+	for k, v := range n.Labels {
+		if len(k) > 317 || len(v) > 63 {
+			return fmt.Errorf("node %s: a label is too long", n.Name)
+		}
+	}
+	c := n.Capacity
+	if c.MilliCPU < 0 || c.Memory < 0 || c.Ephemeral < 0 || c.Pods < 0 ||
+		c.MilliCPU > 1000*maxDevices || c.Pods > maxDevices || c.Memory > 1<<60 || c.Ephemeral > 1<<60 {
+		return fmt.Errorf("node %s: its capacity is out of range", n.Name)
+	}
+	return nil
+}
+
+// nodeDown loses a node, or ends its lease.
+func (t *tx) nodeDown(n *NodeDown) error {
+	old, ok := t.s.nodes.Get(n.ID)
+	switch {
+	case !ok:
+		return fmt.Errorf("there is no node %q", clip(string(n.ID), 64))
+	case n.Fenced && !old.Down:
+		return staleError{fmt.Errorf("node %s: it has returned", old.Name)}
+	case n.Fenced:
+		return t.fence(old)
+	case old.Down:
+		return nil
+	case t.now < old.Restarting:
+		return staleError{fmt.Errorf("node %s: its agent is announced to be away for %d ms more", old.Name, old.Restarting-t.now)}
+	}
+	now := *old
+	now.Down, now.Lost, now.Restarting, now.Steady, now.Unsteady = true, max(t.now, 1), 0, 0, false
+	t.s.nodes.set(&t.s, &now)
+	t.wake(nodeKey(n.ID), 0)
+	for _, p := range t.podsOn(n.ID) {
+		if p.Finished == 0 && p.Lost == 0 {
+			lost := *p
+			lost.Lost = now.Lost
+			t.s.pods.set(&t.s, &lost)
+			t.concern(&lost)
+		}
+	}
+	return nil
+}
+
+// fence takes away what was stopped on a lost node at the end of its lease, and what was to stop there anyway, so that
+// it may run elsewhere. The node finds its remains when it returns: their entries are behind those that ended them.
+func (t *tx) fence(old *Node) error {
+	now := *old
+	now.Fenced = true
+	t.s.nodes.set(&t.s, &now)
+	for _, p := range t.podsOn(now.ID) {
+		if p.Finished == 0 && !p.Kept && (p.Fenced || p.Deleting != 0) {
+			t.removed(p)
+		}
+	}
+	return nil
+}
+
+// cordon keeps new pods off a node, drains it, or ends both.
+func (t *tx) cordon(c *Cordon) error {
+	old, ok := t.s.nodes.Get(c.ID)
+	if !ok {
+		return fmt.Errorf("there is no node %q", clip(string(c.ID), 64))
+	}
+	if c.Off && c.Drain {
+		return errors.New("cordon: off and drain exclude each other")
+	}
+	now := *old
+	now.Cordoned, now.Draining = !c.Off, !c.Off && (c.Drain || old.Draining)
+	t.s.nodes.set(&t.s, &now)
+	t.room = t.room || c.Off
+	if now.Draining == old.Draining {
+		return nil
+	}
+	for _, p := range t.podsOn(c.ID) {
+		if p.Finished != 0 {
+			continue
+		}
+		pod := *p
+		pod.Leaving = 0
+		if now.Draining {
+			pod.Leaving = max(t.now, 1)
+		}
+		t.s.pods.set(&t.s, &pod)
+		t.concern(&pod)
+	}
+	return nil
+}
+
+// restarting notes that a node's agent announced its absence.
+func (t *tx) restarting(from From, r *Restarting) error {
+	old, ok := t.s.nodes.Get(from.Node)
+	switch {
+	case !ok:
+		return fmt.Errorf("there is no node %q", clip(string(from.Node), 64))
+	case r.Until < 0 || r.Until > t.now+maxAway:
+		return fmt.Errorf("node %s: away until %d: want at most %d ms from now, %d", old.Name, r.Until, maxAway, t.now)
+	case old.Down:
+		return staleError{fmt.Errorf("node %s: it is lost already", old.Name)}
+	}
+	now := *old
+	now.Restarting = r.Until
+	t.s.nodes.set(&t.s, &now)
+	return nil
+}
+
+// leaveRing forgets a node.
+func (t *tx) leaveRing(l *Leave) error {
+	n, ok := t.s.nodes.Get(l.ID)
+	if !ok {
+		return fmt.Errorf("there is no node %q", clip(string(l.ID), 64))
+	}
+	if t.s.nodes.Len() == 1 {
+		return fmt.Errorf("node %s: it is the only one of its ring", n.Name)
+	}
+	pods := t.podsOn(l.ID)
+	var still []string
+	for _, p := range pods {
+		if p.Finished == 0 && len(still) < 3 {
+			still = append(still, p.Namespace+"/"+p.Name)
+		}
+	}
+	if len(still) > 0 && !n.Fenced {
+		return fmt.Errorf("node %s: pods are there, such as %s: drain it first, or wait until its lease is over", n.Name, strings.Join(still, ", "))
+	}
+	t.s.nodes.drop(&t.s, l.ID)
+	t.wake(nodeKey(l.ID), 0)
+	for _, p := range pods {
+		t.removed(p)
+	}
+	for ip := range t.s.addresses.rows.from(n.PodCIDR.Addr()) {
+		if !n.PodCIDR.Contains(ip) {
+			break
+		}
+		t.s.addresses.drop(&t.s, ip)
+	}
+	return nil
+}
