@@ -407,7 +407,7 @@ func (a *Agent) health(targets []ProbeTarget) map[string]plan.Health {
 func (a *Agent) report(have plan.Have, health map[string]plan.Health, now int64) {
 	for id, p := range a.wants.Want {
 		trouble := a.retry[id] != nil
-		if a.gone[id] || a.bases[id].holds(p, have[id], health, trouble) {
+		if a.gone[id] || p.GivenUp || a.bases[id].holds(p, have[id], health, trouble) {
 			continue
 		}
 		a.bases[id] = newBasis(p, have[id], health, trouble)

@@ -176,7 +176,7 @@ func (t *tx) nodeDown(n *NodeDown) error {
 }
 
 // fence takes away what was stopped on a lost node at the end of its lease, and what was to stop there anyway, so that
-// it may run elsewhere. The node finds its remains when it returns: their entries are behind those that ended them.
+// it may run elsewhere. What the node finds of them when it returns, it takes down (Ended).
 func (t *tx) fence(old *Node) error {
 	now := *old
 	now.Fenced = true
@@ -184,6 +184,7 @@ func (t *tx) fence(old *Node) error {
 	for _, p := range t.podsOn(now.ID) {
 		if p.Finished == 0 && !p.Kept && (p.Fenced || p.Deleting != 0) {
 			t.removed(p)
+			t.s.ended.set(&t.s, &Ended{Pod: p.ID, Node: p.Node, Epoch: p.Epoch, Namespace: p.Namespace, Name: p.Name, Grace: t.grace(p)})
 		}
 	}
 	return nil
@@ -260,6 +261,11 @@ func (t *tx) leaveRing(l *Leave) error {
 	t.wake(nodeKey(l.ID), 0)
 	for _, p := range pods {
 		t.removed(p)
+	}
+	for e := range t.s.ended.Values() {
+		if e.Node == l.ID {
+			t.s.ended.drop(&t.s, e.Pod)
+		}
 	}
 	for ip := range t.s.addresses.rows.from(n.PodCIDR.Addr()) {
 		if !n.PodCIDR.Contains(ip) {

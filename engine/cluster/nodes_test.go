@@ -62,6 +62,12 @@ func settleOn(r *enginetest.Ring, nodes string) {
 				moved = true
 			}
 		}
+		for e := range r.State.Ended().Values() {
+			if n, _ := r.State.Nodes().Get(e.Node); strings.Contains(nodes, n.Name) && !n.Down {
+				r.Must(cluster.Input{From: cluster.From{Node: e.Node}, Phase: &cluster.Phase{Pod: e.Pod, Epoch: e.Epoch, Removed: true}})
+				moved = true
+			}
+		}
 		if !moved {
 			return
 		}
@@ -121,8 +127,8 @@ func TestFeature_R2(t *testing.T) {
 			"commit web2", "settle n1 n2", "down n1", "down n2", "down n3", "n1: web lost; n2: web lost; n3: web stopping, web stopping; nowhere: web, web",
 			"up n2", "n1: web lost; n2: web, web ready; n3: web stopping, web stopping", "up n1", "n1: web ready; n2: web ready, web stopping; n3: web stopping, web stopping",
 		}},
-		{"smaller while a node is lost", []string{"commit web3", "settle n1 n2 n3", "down n1", "settle n2 n3", "commit none", "settle n2 n3", "n1: web stopping", "fence n1", ""}},
-		{"strict: none runs before the lease is over", []string{"commit strict", "settle n1", "n1: one ready", "down n1", "n1: one lost", "fence n1", "n2: one", "settle n2", "up n1", "n2: one ready"}},
+		{"smaller while a node is lost", []string{"commit web3", "settle n1 n2 n3", "down n1", "settle n2 n3", "commit none", "settle n2 n3", "n1: web stopping", "fence n1", "", "ended 1"}},
+		{"strict: none runs before the lease is over", []string{"commit strict", "settle n1", "n1: one ready", "down n1", "n1: one lost", "fence n1", "n2: one", "settle n2", "ended 1", "up n1", "n2: one ready", "settle n1", "ended 0"}},
 		{"strict: it comes back in time", []string{"commit strict", "settle n1", "down n1", "up n1", "n1: one ready"}},
 		{"strict, kept in isolation", []string{"commit kept", "settle n1", "down n1", "fence n1", "n1: one lost", "up n1", "n1: one ready"}},
 		{"strict, bound to its node", []string{"commit bound", "settle n1", "down n1", "fence n1", "n1: one lost", "up n1", "n1: one ready"}},
@@ -145,7 +151,7 @@ func TestFeature_R2(t *testing.T) {
 		{"drain of a job", []string{"commit job", "settle n1", "drain n1", "n1: work stopping", "settle n1", "n2: work"}},
 		{"drain of all: pods stay where they are", []string{"commit web1", "settle n1", "drain n1", "drain n2", "drain n3", "n1: web leaving; n2: web stopping; n3: web stopping; nowhere: web"}},
 		{"leave, drained", []string{"commit web1", "settle n1", "drain n1", "settle n2", "settle n1", "leave n1", "n2: web ready"}},
-		{"leave, lost", []string{"commit web1", "settle n1", "down n1", "settle n2", "fence n1", "leave n1", "n2: web ready"}},
+		{"leave, lost", []string{"commit web1", "settle n1", "down n1", "settle n2", "commit strict", "settle n2", "ended 0", "fence n1", "ended 1", "leave n1", "n3: one", "ended 0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := enginetest.NewRing(t)
@@ -184,6 +190,10 @@ func TestFeature_R2(t *testing.T) {
 					r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: id, Off: true}})
 				case "leave":
 					r.Must(cluster.Input{Leave: &cluster.Leave{ID: id}})
+				case "ended": // rows that prove what the node has to take down
+					if got := fmt.Sprint(r.State.Ended().Len()); got != rest {
+						t.Fatalf("step %d: %s have ended", i, got)
+					}
 				case "advance":
 					fmt.Sscan(rest, &number)
 					r.Advance(int64(number))

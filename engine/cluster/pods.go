@@ -220,11 +220,16 @@ func (t *tx) stop(p *control.Pod, why string) {
 	}
 	now := *p
 	now.Deleting, now.Why, now.Ready = max(t.now, 1), why, 0
-	now.Grace = 30
-	if g := t.template(p.Object).Spec.TerminationGracePeriodSeconds; g != nil {
-		now.Grace = min(max(*g, 0), 1<<31)
-	}
+	now.Grace = t.grace(p)
 	t.s.pods.set(&t.s, &now)
+}
+
+// grace is what a pod has from SIGTERM to SIGKILL, in seconds.
+func (t *tx) grace(p *control.Pod) int64 {
+	if g := t.template(p.Object).Spec.TerminationGracePeriodSeconds; g != nil {
+		return min(max(*g, 0), 1<<31)
+	}
+	return 30
 }
 
 // removed forgets a pod of which its node says that nothing is left.

@@ -53,6 +53,9 @@ func (s *State) CronJobs() *Table[desired.Key, *control.CronJob] { return &s.cro
 // Pods are all pods that exist, those that are stopping included.
 func (s *State) Pods() *Table[control.PodID, *control.Pod] { return &s.pods }
 
+// Ended are the pods that were given up on nodes that have not taken them down yet.
+func (s *State) Ended() *Table[control.PodID, *Ended] { return &s.ended }
+
 // Addresses are the pod addresses that are held, or were until not long ago.
 func (s *State) Addresses() *Table[netip.Addr, *Address] { return &s.addresses }
 

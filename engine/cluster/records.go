@@ -123,6 +123,17 @@ type NodePort struct {
 	NodePort int32  `json:"nodePort"`
 }
 
+// Ended is a pod that was given up while nobody reached its node: it has left the pods' table, and is the proof by which
+// the node takes down what it finds of it when it returns. It goes when the node says that nothing is left.
+type Ended struct {
+	Pod       control.PodID `json:"pod"`
+	Node      place.NodeID  `json:"node"`
+	Epoch     uint64        `json:"epoch"`
+	Namespace string        `json:"namespace"`
+	Name      string        `json:"name"`
+	Grace     int64         `json:"grace"` // seconds from SIGTERM to SIGKILL
+}
+
 // Address is a pod address that is held, or was until not long ago.
 type Address struct {
 	IP       netip.Addr    `json:"ip"`

@@ -35,6 +35,7 @@ type State struct {
 	jobs         Table[desired.Key, *control.Job]
 	cronjobs     Table[desired.Key, *control.CronJob]
 	pods         Table[control.PodID, *control.Pod]
+	ended        Table[control.PodID, *Ended]
 	addresses    Table[netip.Addr, *Address]
 	wakes        Table[desired.Key, *Wake]
 
@@ -76,6 +77,7 @@ func NewState() *State {
 	s.jobs = newTable(desired.Key.Compare, tableKind[desired.Key, *control.Job]{name: "jobs", key: func(v *control.Job) desired.Key { return v.Key }, text: keyText, follow: followJob})
 	s.cronjobs = newTable(desired.Key.Compare, tableKind[desired.Key, *control.CronJob]{name: "cronjobs", key: func(v *control.CronJob) desired.Key { return v.Key }, text: keyText, follow: followCronJob})
 	s.pods = newTable(comparePod, tableKind[control.PodID, *control.Pod]{name: "pods", key: func(v *control.Pod) control.PodID { return v.ID }, text: func(k control.PodID) string { return string(k) }, follow: followPod})
+	s.ended = newTable(comparePod, tableKind[control.PodID, *Ended]{name: "ended", key: func(v *Ended) control.PodID { return v.Pod }, text: func(k control.PodID) string { return string(k) }})
 	s.addresses = newTable(netip.Addr.Compare, tableKind[netip.Addr, *Address]{name: "addresses", key: func(v *Address) netip.Addr { return v.IP }, text: netip.Addr.String})
 	s.wakes = newTable(desired.Key.Compare, tableKind[desired.Key, *Wake]{name: "wakes", key: func(v *Wake) desired.Key { return v.Key }, text: keyText, follow: followWake})
 
@@ -100,7 +102,7 @@ func NewState() *State {
 // tables lists all tables by name: the order of snapshots and of Outcome.Changed.
 func (s *State) tables() []anyTable {
 	return []anyTable{
-		&s.addresses, &s.cronjobs, &s.deployments, &s.environments, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.refs,
+		&s.addresses, &s.cronjobs, &s.deployments, &s.ended, &s.environments, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.refs,
 		&s.rejected, &s.replicasets, &s.ring, &s.seen, &s.services, &s.tokens, &s.wakes,
 	}
 }

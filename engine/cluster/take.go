@@ -253,6 +253,10 @@ func (t *tx) tick() error {
 // phase takes a node's report on one of its pods.
 func (t *tx) phase(from From, r *Phase) error {
 	old, ok := t.s.pods.Get(r.Pod)
+	if e, given := t.s.ended.Get(r.Pod); given && r.Removed && e.Node == from.Node && e.Epoch == r.Epoch {
+		t.s.ended.drop(&t.s, r.Pod)
+		return nil
+	}
 	if !ok {
 		return staleError{fmt.Errorf("there is no pod %q", clip(string(r.Pod), 64))}
 	}

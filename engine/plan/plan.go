@@ -26,6 +26,7 @@ type Pod struct {
 	NodeName     string
 	NodeIP       netip.Addr
 	NodeCapacity corev1.ResourceList // what resourceFieldRef gives for a limit that is not set
+	GivenUp      bool                // the ledger knows it only as one to be taken down: it has no spec, and no status
 }
 
 // Containers are all containers of the pod: init containers first, in the order of the spec.

@@ -65,6 +65,14 @@ type Facts struct {
 	Busy   map[control.PodID]bool // pods something is being done to: left alone
 	Stale  map[control.PodID]bool // pods whose volumes may not be as the newest want has them
 	Now    int64                  // ms since 1970
+	Lease  Lease
+}
+
+// Lease says what the ring lease allows with pods of which one may run. The zero Lease allows all.
+type Lease struct {
+	Stop    bool  // they are to stop: the lease ends, and another node may start them then
+	Grace   int64 // seconds that they have for it
+	NoStart bool  // none is started
 }
 
 // Backoff is Kubernetes' delay before a container is started again: none after the first failure, then 10 s,
@@ -132,6 +140,8 @@ func (p *podPlan) wakeAt(ms int64) {
 // decide is the rule table of a pod; the first rule that holds decides.
 func (p *podPlan) decide() {
 	switch {
+	case p.pod.GivenUp:
+		p.leave(p.pod.Why, p.pod.Grace)
 	case p.pod.Deleting != 0:
 		p.leave(p.pod.Why, min(p.pod.Grace, p.graceLeft()))
 	case p.pod.hasEnded():
@@ -142,10 +152,16 @@ func (p *podPlan) decide() {
 		p.stopAll("evicted: "+p.seen.Excess, evictionGrace)
 	case p.overdue():
 		p.stopAll("activeDeadlineSeconds passed", p.pod.specGrace())
+	case p.leased() && p.facts.Lease.Stop:
+		p.stopAll("this node hears of no majority: one of its kind may soon run elsewhere", min(p.facts.Lease.Grace, p.pod.specGrace()))
+	case p.leased() && p.facts.Lease.NoStart:
 	default:
 		p.enter()
 	}
 }
+
+// leased tells whether the pod may run only as long as the node holds its lease.
+func (p *podPlan) leased() bool { return p.pod.Fenced && !p.pod.Kept }
 
 // evictionGrace is what a pod gets that used more of the node than it may, in seconds, as in Kubernetes.
 const evictionGrace = 1
@@ -197,6 +213,14 @@ func (p *podPlan) stopAll(why string, grace int64) bool {
 		if c := &p.pod.Spec.Containers[i]; running(c) {
 			stop = append(stop, c.Name)
 		}
+	}
+	if p.pod.GivenUp {
+		for name, got := range p.seen.Containers {
+			if got.State != Exited {
+				stop = append(stop, name)
+			}
+		}
+		slices.Sort(stop)
 	}
 	if len(stop) == 0 {
 		for i := len(p.pod.Spec.InitContainers) - 1; i >= 0; i-- {

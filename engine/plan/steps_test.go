@@ -227,6 +227,26 @@ teardown dev/web-p  # scaled down
 		{"an ended pod's sidecar stops", sidecars, up(runs("side-0"), ended("app-0", 0, 0, 0)), minute, Facts{}, func(p *Pod) { p.Pod.Status.Phase = corev1.PodSucceeded }, `
 stop     dev/web-p/side  # the pod has ended; 30 s
 `},
+		{"given up, and it still runs", "{}", up(runs("app-0"), runs("side-0")), 0, Facts{}, givenUpPod, `
+stop     dev/web-p/app  # it was given up while its node was lost; 10 s
+stop     dev/web-p/side  # it was given up while its node was lost; 10 s
+`},
+		{"given up, and it has been stopped", "{}", up(ended("app-0", 137, 0, 0)), 0, Facts{}, givenUpPod, `
+teardown dev/web-p  # it was given up while its node was lost
+`},
+		{"given up, and nothing is left", "{}", nil, 0, Facts{}, givenUpPod, `
+teardown dev/web-p  # it was given up while its node was lost
+`},
+		{"the lease ends", one, up(runs("app-0")), 0, Facts{Lease: Lease{Stop: true, Grace: 2, NoStart: true}}, fenced, `
+stop     dev/web-p/app  # this node hears of no majority: one of its kind may soon run elsewhere; 2 s
+`},
+		{"the lease has ended", one, up(ended("app-0", 137, 0, 0)), 0, Facts{Lease: Lease{Stop: true, NoStart: true}}, fenced, "\n"},
+		{"the lease is back, and not all is known", one, up(ended("app-0", 137, 0, 0)), minute, Facts{Lease: Lease{NoStart: true}}, fenced, "\n"},
+		{"the lease is back", one, up(ended("app-0", 137, 0, 0)), minute, Facts{Images: map[string]bool{"a": true}}, fenced, `
+start    dev/web-p/app #1  # exited with 137; streak 1
+`},
+		{"kept in isolation", one, up(runs("app-0")), 0, Facts{Lease: Lease{Stop: true, NoStart: true}}, func(p *Pod) { fenced(p); p.Kept = true }, "\n"},
+		{"others know of no lease", one, up(runs("app-0")), 0, Facts{Lease: Lease{Stop: true, NoStart: true}}, nil, "\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -244,6 +264,12 @@ stop     dev/web-p/side  # the pod has ended; 30 s
 			}
 		})
 	}
+}
+
+func fenced(p *Pod) { p.Fenced = true }
+
+func givenUpPod(p *Pod) {
+	p.GivenUp, p.Deleting, p.Grace, p.Why = true, 1, 10, "it was given up while its node was lost"
 }
 
 func startedAt(ms int64) func(*Pod) {

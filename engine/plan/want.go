@@ -88,6 +88,22 @@ func (w *Wants) Update(s *cluster.State, id place.NodeID, content desired.Conten
 		}
 		w.Want[record.ID], w.made[record.ID] = p, m
 	}
+	for e := range s.Ended().Values() {
+		if e.Node == id {
+			w.Want[e.Pod] = givenUp(e, was[e.Pod])
+		}
+	}
+}
+
+// givenUp is a pod that is to be taken down if there is anything of it.
+func givenUp(e *cluster.Ended, was *Pod) *Pod {
+	if was != nil && was.GivenUp {
+		return was
+	}
+	p := &Pod{Spec: &corev1.PodSpec{}, GivenUp: true}
+	p.ID, p.Node, p.Epoch, p.Namespace, p.Name = e.Pod, e.Node, e.Epoch, e.Namespace, e.Name
+	p.Deleting, p.Grace, p.Why = 1, e.Grace, "it was given up while its node was lost"
+	return p
 }
 
 func capacity(r place.Resources) corev1.ResourceList {
