@@ -1,0 +1,156 @@
+package peers
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/shoal-dev/shoal/engine/place"
+)
+
+// wire is one TCP connection, below TLS. It leaves its list when it is closed, whoever closes it.
+type wire struct {
+	net.Conn
+	of   *wires
+	addr netip.Addr // of the other end
+	once sync.Once
+
+	node place.NodeID // guarded by of.mu; "" until the handshake is over
+}
+
+// Close closes the connection; a second call does nothing.
+func (w *wire) Close() error {
+	var err error
+	w.once.Do(func() {
+		w.of.remove(w)
+		err = w.Conn.Close()
+	})
+	return err
+}
+
+const (
+	// maxShaking is how many connections may be in their handshake; a further one ends the oldest, which either is
+	// about to succeed in a moment or is an idler.
+	maxShaking = 256
+	// maxShakingOf is how many of them may come from one address.
+	maxShakingOf = 64
+)
+
+// wires are this node's open connections. What is in its handshake stands in shaking, by age.
+type wires struct {
+	mu      sync.Mutex // guards all below
+	all     map[*wire]bool
+	shaking []*wire
+	closed  bool
+}
+
+func newWires() *wires { return &wires{all: map[*wire]bool{}} }
+
+// dialled adds a connection that this node opened; nil if nothing may be opened any more.
+func (ws *wires) dialled(c net.Conn) *wire {
+	w := &wire{Conn: c, of: ws}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.closed {
+		return nil
+	}
+	ws.all[w] = true
+	return w
+}
+
+// accepted adds a connection of a stranger; nil if it has to go.
+func (ws *wires) accepted(c net.Conn) *wire {
+	w := &wire{Conn: c, of: ws}
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		w.addr = a.AddrPort().Addr()
+	}
+	ws.mu.Lock()
+	var oldest *wire
+	same := 0
+	for _, s := range ws.shaking {
+		if s.addr == w.addr {
+			same++
+		}
+	}
+	if ws.closed || same >= maxShakingOf {
+		ws.mu.Unlock()
+		return nil
+	}
+	if len(ws.shaking) >= maxShaking {
+		oldest = ws.shaking[0]
+	}
+	ws.all[w] = true
+	ws.shaking = append(ws.shaking, w)
+	ws.mu.Unlock()
+	if oldest != nil {
+		oldest.Close() //nolint:errcheck // it is given up
+	}
+	return w
+}
+
+// shaken says that the handshake is over and who is at the other end.
+func (ws *wires) shaken(w *wire, node place.NodeID) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	w.node = node
+	ws.settle(w)
+}
+
+// settle takes w from those in their handshake.
+func (ws *wires) settle(w *wire) {
+	for i, s := range ws.shaking {
+		if s == w {
+			ws.shaking = append(ws.shaking[:i], ws.shaking[i+1:]...)
+			return
+		}
+	}
+}
+
+func (ws *wires) remove(w *wire) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	delete(ws.all, w)
+	ws.settle(w)
+}
+
+// closeIf closes the connections to nodes of which gone is true.
+func (ws *wires) closeIf(gone func(place.NodeID) bool) (closed int) {
+	ws.mu.Lock()
+	byNode := map[place.NodeID][]*wire{}
+	for w := range ws.all {
+		if w.node != "" {
+			byNode[w.node] = append(byNode[w.node], w)
+		}
+	}
+	ws.mu.Unlock()
+	for node, list := range byNode {
+		if gone(node) {
+			for _, w := range list {
+				w.Close() //nolint:errcheck // nothing more is said to it
+				closed++
+			}
+		}
+	}
+	return closed
+}
+
+// closeAll closes every connection and refuses further ones.
+func (ws *wires) closeAll() {
+	ws.mu.Lock()
+	ws.closed = true
+	var list []*wire
+	for w := range ws.all {
+		list = append(list, w)
+	}
+	ws.mu.Unlock()
+	for _, w := range list {
+		w.Close() //nolint:errcheck // it is over
+	}
+}
+
+// count is how many connections are open, and how many of them in their handshake.
+func (ws *wires) count() (open, shaking int) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return len(ws.all), len(ws.shaking)
+}
