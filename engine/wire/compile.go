@@ -20,6 +20,8 @@ func Compile(in Input) Tables {
 		Ports: make([]Port, 0, len(in.Services)),
 		Names: make([]Name, 0, len(in.Services)),
 	}
+	t.Overlay = overlay(in.Ring, in.OverlayPort)
+	t.Routes, t.Address = routes(in.Node, in.Nodes)
 	services := slices.Clone(in.Services)
 	slices.SortFunc(services, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Object.Namespace, b.Object.Namespace), cmp.Compare(a.Object.Name, b.Object.Name))

@@ -21,8 +21,12 @@ func FromState(s *cluster.State, node place.NodeID, content desired.Content) Inp
 	}
 	in.Cluster, in.ServiceCIDR, in.Domain = ring.PodCIDR, ring.ServiceCIDR, ring.Domain
 	in.DNS = netip.AddrPortFrom(DNSAddress(ring.ServiceCIDR), 53)
-	if n, ok := s.Nodes().Get(node); ok {
-		in.PodCIDR = n.PodCIDR
+	in.Ring = ring.Genesis.Ring
+	for n := range s.Nodes().Values() {
+		in.Nodes = append(in.Nodes, n.Node)
+		if n.ID == node {
+			in.PodCIDR = n.PodCIDR
+		}
 	}
 	for svc := range s.Services().Values() {
 		object, err := s.ServiceOf(svc.Object, content)

@@ -20,12 +20,15 @@ import (
 // Tables is all that a node's network must do. Every slice is sorted; equal states give equal tables.
 type Tables struct {
 	PodCIDR     netip.Prefix // of this node: egress from it is masqueraded unless it stays in Cluster
+	Address     netip.Addr   // of this node in the network beneath; invalid if not known
 	Cluster     netip.Prefix // pods of the whole ring
 	ServiceCIDR netip.Prefix
 	DNS         netip.AddrPort // where pods ask
 	Domain      string         // "cluster.local"
 	Ports       []Port         // sorted by Service, Name, Protocol, Port
 	Names       []Name         // sorted by Name
+	Overlay     Overlay
+	Routes      []Route // to the other nodes' pods, sorted by CIDR; nodes that are down keep theirs
 }
 
 // Protocol is "tcp", "udp" or "sctp".
