@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/wire"
 )
 
 // Options says which node's links they are.
@@ -22,7 +23,9 @@ type Options struct {
 	PodCIDR     netip.Prefix // required, IPv4: of this node
 	ServiceCIDR netip.Prefix // required, IPv4
 	DNS         netip.Addr   // required: the address pods ask; within ServiceCIDR
-	MTU         int          // of pods, 576 to 65535 bytes; default that of the default route's interface, or 1500
+	MTU         int          // of pods, 576 to 65535 bytes; default what reaches every node unwrapped or wrapped (see Routes)
+	Overlay     Overlay      // when pods' packets are wrapped on their way to another node; default Auto
+	NoOffload   bool         // the overlay's checksums are made by us, for network cards that spoil them
 	Record      string       // required: file for what sysctls were before; on a file system that a reboot empties
 	Log         *slog.Logger // default: discard
 }
@@ -44,6 +47,9 @@ func (o Options) Check() error {
 	}
 	if o.MTU != 0 && (o.MTU < 576 || o.MTU > 65535) {
 		errs = append(errs, fmt.Errorf("MTU %d: want 576 to 65535", o.MTU))
+	}
+	if o.Overlay != "" && o.Overlay != Auto && o.Overlay != Always && o.Overlay != Never {
+		errs = append(errs, fmt.Errorf("overlay %q: want auto, always or never", o.Overlay))
 	}
 	if o.Record == "" {
 		errs = append(errs, errors.New("record: want a file name"))
@@ -82,6 +88,8 @@ type Links struct {
 	ask map[int]*nl.SocketHandle // the same, for what the library has no words for
 
 	found atomic.Int32 // MTU of pods in bytes; 0: not looked for yet
+
+	peers peers // the other nodes
 
 	busy   [64]sync.Mutex // by hash of the pod: one piece of work on a pod at a time
 	events chan struct{}
@@ -133,7 +141,7 @@ func (l *Links) Close() {
 func (l *Links) Events() <-chan struct{} { return l.events }
 
 // NodeAddress is the address the node has among pods: the source of what its own processes send to them.
-func (l *Links) NodeAddress() netip.Addr { return l.opt.PodCIDR.Addr().Next() }
+func (l *Links) NodeAddress() netip.Addr { return wire.NodeAddress(l.opt.PodCIDR) }
 
 // lock serialises work on one pod (and now and then on two that share a lock). The returned function unlocks.
 func (l *Links) lock(id control.PodID) func() {

@@ -27,7 +27,7 @@ func (l *Links) List(ctx context.Context) ([]Link, error) {
 	var links []Link
 	for _, link := range all {
 		a := link.Attrs()
-		if a.Name == l.nodeName() || a.Name == l.peerName() {
+		if a.Name == l.nodeName() || a.Name == l.peerName() || a.Name == l.overlayName() {
 			continue
 		}
 		links = append(links, Link{Name: a.Name, Pod: control.PodID(a.Alias), Up: a.Flags&net.FlagUp != 0})
@@ -169,10 +169,13 @@ func noNeighbour(h *netlink.Handle, link netlink.Link, ip net.IP, mac net.Hardwa
 	return []string{"neighbour entry " + ip.String() + " in the pod is missing"}, nil
 }
 
-// Purge removes every link with the instance's prefix, wanted or not, and the route of the pod CIDR, and puts the
-// sysctls back.
+// Purge removes every link with the instance's prefix, wanted or not, its routes to other nodes and the route of the
+// pod CIDR, and puts the sysctls back.
 func (l *Links) Purge(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := l.purgeRoutes(); err != nil {
 		return err
 	}
 	all, err := l.ours()

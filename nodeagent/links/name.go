@@ -27,6 +27,9 @@ func linkName(instance string, id control.PodID, n int) string {
 func (l *Links) nodeName() string { return Prefix(l.opt.Instance) + "node" }
 func (l *Links) peerName() string { return Prefix(l.opt.Instance) + "peer" }
 
+// overlayName is the device that wraps what goes to nodes that are no neighbours.
+func (l *Links) overlayName() string { return Prefix(l.opt.Instance) + "vx" }
+
 // podInterface is the name of the interface in the pod.
 const podInterface = "eth0"
 

@@ -12,7 +12,8 @@ import (
 )
 
 // EnsureNode makes or repairs what the node itself needs before its first pod: forwarding, its own pair, the
-// node's and the DNS server's address on it, and the routes of pods and Services to it.
+// node's and the DNS server's address on it, and the routes of pods and Services to it; and the routes to other
+// nodes as the last call of Routes wanted them.
 func (l *Links) EnsureNode(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -20,7 +21,9 @@ func (l *Links) EnsureNode(ctx context.Context) error {
 	if err := l.enableForwarding(); err != nil {
 		return err
 	}
-	l.findMTU()
+	if l.found.Load() == 0 {
+		l.findMTU()
+	}
 	link, err := l.ensureNodePair()
 	if err != nil {
 		return fmt.Errorf("node link %s: %w", l.nodeName(), err)
@@ -35,7 +38,7 @@ func (l *Links) EnsureNode(ctx context.Context) error {
 			return fmt.Errorf("node link %s: route %s: %w", l.nodeName(), r.Dst, err)
 		}
 	}
-	return nil
+	return l.repairRoutes(ctx)
 }
 
 // CheckNode tells what EnsureNode would repair; nil when all is as it should be.
@@ -58,6 +61,9 @@ func (l *Links) CheckNode(ctx context.Context) ([]string, error) {
 	}
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		wrong = append(wrong, "link "+l.nodeName()+" is down")
+	}
+	if m := link.Attrs().MTU; m != l.mtu() {
+		wrong = append(wrong, fmt.Sprintf("MTU of %s is %d, want %d", l.nodeName(), m, l.mtu()))
 	}
 	addrs, err := addresses(l.nl, link)
 	if err != nil {
@@ -83,7 +89,8 @@ func (l *Links) CheckNode(ctx context.Context) ([]string, error) {
 	if !there {
 		wrong = append(wrong, "unreachable route "+l.opt.PodCIDR.String()+" is missing")
 	}
-	return wrong, nil
+	more, err := l.checkRoutes(ctx)
+	return append(wrong, more...), err
 }
 
 // ensureNodePair returns the node's end, up. Its peer is up too, because a link without a carrier may be left
@@ -116,6 +123,11 @@ func (l *Links) ensureNodePair() (netlink.Link, error) {
 		return nil, err
 	}
 	for _, end := range []netlink.Link{link, peer} {
+		if end.Attrs().MTU != l.mtu() {
+			if err := l.nl.LinkSetMTU(end, l.mtu()); err != nil {
+				return nil, fmt.Errorf("set MTU: %w", err)
+			}
+		}
 		if err := l.nl.LinkSetARPOff(end); err != nil {
 			return nil, fmt.Errorf("switch off ARP: %w", err)
 		}
@@ -156,7 +168,7 @@ func (l *Links) hasNoPodRoute() (bool, error) {
 	return len(routes) > 0, nil
 }
 
-// mtu is that of pods, in bytes: as EnsureNode found it.
+// mtu is that of pods, in bytes: as EnsureNode or Routes found it.
 func (l *Links) mtu() int {
 	if m := l.found.Load(); m != 0 {
 		return int(m)
@@ -164,19 +176,21 @@ func (l *Links) mtu() int {
 	return l.findMTU()
 }
 
-// findMTU asks for the MTU of the interface that the default route takes.
+// findMTU notes the MTU that pods have as long as no other node is known.
 func (l *Links) findMTU() int {
-	m := l.opt.MTU
-	if m == 0 {
-		m = 1500
-		if route, there, err := l.routeTo(net.IPv4(192, 0, 2, 1)); err == nil && there {
-			if link, err := l.nl.LinkByIndex(route.LinkIndex); err == nil {
-				m = link.Attrs().MTU
-			}
-		}
-	}
+	m := l.podMTU(nil)
 	l.found.Store(int32(m))
 	return m
+}
+
+// defaultMTU asks for the MTU of the interface that the default route takes.
+func (l *Links) defaultMTU() int {
+	if route, there, err := l.routeTo(net.IPv4(192, 0, 2, 1)); err == nil && there {
+		if link, err := l.nl.LinkByIndex(route.LinkIndex); err == nil {
+			return link.Attrs().MTU
+		}
+	}
+	return 1500
 }
 
 func isNoLink(err error) bool {

@@ -74,10 +74,20 @@ func (l *Links) concerns(kind uint16, data []byte) bool {
 	switch kind {
 	case unix.RTM_DELLINK, unix.RTM_NEWLINK:
 		return len(data) >= unix.SizeofIfInfomsg && l.linkConcerns(kind, data)
+	case unix.RTM_NEWADDR: // a network of another node may have come, and with it a shorter way
+		return len(data) >= unix.SizeofIfAddrmsg && l.peers.groundMoved(attribute(data[unix.SizeofIfAddrmsg:], unix.IFA_ADDRESS), int(data[1]))
 	case unix.RTM_DELADDR:
-		return len(data) >= unix.SizeofIfAddrmsg && l.ownAddress(attribute(data[unix.SizeofIfAddrmsg:], unix.IFA_ADDRESS))
+		if len(data) < unix.SizeofIfAddrmsg {
+			return false
+		}
+		address := attribute(data[unix.SizeofIfAddrmsg:], unix.IFA_ADDRESS)
+		return l.ownAddress(address) || l.peers.groundMoved(address, int(data[1]))
 	case unix.RTM_DELROUTE:
-		return len(data) >= unix.SizeofRtMsg && l.ownAddress(attribute(data[unix.SizeofRtMsg:], unix.RTA_DST))
+		if len(data) < unix.SizeofRtMsg {
+			return false
+		}
+		to := attribute(data[unix.SizeofRtMsg:], unix.RTA_DST)
+		return l.ownAddress(to) || l.peers.hasPods(to)
 	}
 	return false
 }
@@ -86,7 +96,9 @@ func (l *Links) linkConcerns(kind uint16, data []byte) bool {
 	info := nl.DeserializeIfInfomsg(data)
 	name := strings.TrimRight(string(attribute(data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)), "\x00")
 	if !strings.HasPrefix(name, Prefix(l.opt.Instance)) {
-		return false
+		const isNew = 0xffffffff // every flag counts as changed
+		switched := kind == unix.RTM_NEWLINK && info.Change != isNew && info.Change&unix.IFF_UP != 0
+		return switched && l.peers.standsOn(int(info.Index)) // the kernel takes its routes away and does not say so
 	}
 	if kind == unix.RTM_DELLINK {
 		return !l.takeExpected(name)
