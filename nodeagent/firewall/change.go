@@ -61,7 +61,7 @@ func (c *change) String() string {
 func between(instance string, old, new *wire.Tables, used *usage) (*change, *usage) {
 	c, u := &change{}, used.clone()
 	before, after := newObjects(), newObjects()
-	if old.PodCIDR != new.PodCIDR || old.Cluster != new.Cluster || old.ServiceCIDR != new.ServiceCIDR || old.DNS != new.DNS {
+	if old.PodCIDR != new.PodCIDR || old.Cluster != new.Cluster || old.ServiceCIDR != new.ServiceCIDR || old.DNS != new.DNS || old.Overlay != new.Overlay {
 		before.addFixed(instance, old)
 		after.addFixed(instance, new)
 	}
@@ -100,6 +100,14 @@ func between(instance string, old, new *wire.Tables, used *usage) (*change, *usa
 	for a := range u.local {
 		if used.local[a] == 0 {
 			c.add = append(c.add, hairpinElement(a))
+		}
+	}
+	if !slices.Equal(old.Routes, new.Routes) {
+		for e := range memberElements(old) {
+			c.del = append(c.del, e)
+		}
+		for e := range memberElements(new) {
+			c.add = append(c.add, e) // what stays is taken out of both by tidy
 		}
 	}
 	before.addShared(used)

@@ -29,6 +29,7 @@ var (
 	servicePorts = &set{name: "service-ports", key: serviceKeyType, verdicts: true}
 	nodePorts    = &set{name: "node-ports", key: nodeKeyType, verdicts: true}
 	hairpin      = &set{name: "hairpin", key: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIPAddr}}
+	members      = &set{name: "members", key: []nftables.SetDatatype{nftables.TypeIPAddr}} // the other nodes
 )
 
 // The two ways to a service, and what their names begin with.
@@ -137,6 +138,18 @@ func hairpinElement(a netip.Addr) element {
 	return element{hairpin, string(ip[:]) + string(ip[:]), ""}
 }
 
+// memberElements are the other nodes' addresses, each once.
+func memberElements(t *wire.Tables) map[element]bool {
+	out := make(map[element]bool, len(t.Routes))
+	for _, r := range t.Routes {
+		if r.Via.Is4() {
+			ip := r.Via.As4()
+			out[element{members, string(ip[:]), ""}] = true
+		}
+	}
+	return out
+}
+
 // checkTables refuses what no Compile gives, before anything is changed.
 func checkTables(t *wire.Tables) error {
 	for _, p := range []struct {
@@ -149,6 +162,9 @@ func checkTables(t *wire.Tables) error {
 	}
 	if t.DNS.IsValid() && !t.DNS.Addr().Is4() {
 		return fmt.Errorf("DNS address %s: want an IPv4 address", t.DNS)
+	}
+	if t.Overlay.VNI >= 1<<24 {
+		return fmt.Errorf("network number %d of the overlay: want at most %d", t.Overlay.VNI, 1<<24-1)
 	}
 	type claim struct {
 		address  netip.Addr // invalid for a node port

@@ -42,7 +42,9 @@ func base(ports ...wire.Port) wire.Tables {
 	return wire.Tables{
 		PodCIDR: netip.MustParsePrefix("10.42.0.0/24"), Cluster: netip.MustParsePrefix("10.42.0.0/16"),
 		ServiceCIDR: netip.MustParsePrefix("10.43.0.0/16"), DNS: netip.MustParseAddrPort("10.43.0.10:53"), Domain: "cluster.local",
-		Ports: ports,
+		Ports:   ports,
+		Overlay: wire.Overlay{VNI: 0xab12cd, Port: 4789},
+		Routes:  []wire.Route{{Node: "n2", CIDR: netip.MustParsePrefix("10.42.1.0/24"), Via: netip.MustParseAddr("192.0.2.2")}},
 	}
 }
 

@@ -52,7 +52,7 @@ func (o objects) addChain(chains ...chain) {
 
 // addFixed adds what does not depend on Services.
 func (o objects) addFixed(instance string, t *wire.Tables) {
-	o.addSet(servicePorts, nodePorts, hairpin)
+	o.addSet(servicePorts, nodePorts, hairpin, members)
 	o.addChain(fixedChains(instance, t)...)
 }
 
@@ -150,6 +150,9 @@ func target(instance string, t *wire.Tables) (*image, objects, *usage) {
 	}
 	for a := range u.local {
 		put(hairpinElement(a))
+	}
+	for e := range memberElements(t) {
+		put(e)
 	}
 	o.addFixed(instance, t)
 	o.addShared(u)

@@ -58,15 +58,38 @@ func fixedChains(instance string, t *wire.Tables) []chain {
 		{"nat-prerouting", nat(nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest), []rule{all(words{jump("services")})}},
 		{"nat-output", nat(nftables.ChainHookOutput, nftables.ChainPriorityNATDest), []rule{all(words{jump("services")})}},
 		{"nat-postrouting", nat(nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource), postrouting(t)},
-		{"filter-forward", filter(nftables.ChainHookForward, nftables.ChainPriorityFilter), slices.Concat(astray(instance), refuse(t))},
+		{"filter-forward", filter(nftables.ChainHookForward, nftables.ChainPriorityFilter), slices.Concat(astray(instance, t), refuse(t))},
 		{"filter-output", filter(nftables.ChainHookOutput, nftables.ChainPriorityFilter), refuse(t)},
-		{"raw-prerouting", filter(nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), slices.Concat(forged(instance), untracked(t, daddr, dport))},
+		{"raw-prerouting", filter(nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), slices.Concat(forged(instance), strangers(instance, t), untracked(t, daddr, dport))},
 		{"raw-output", filter(nftables.ChainHookOutput, nftables.ChainPriorityRaw), slices.Concat(untracked(t, daddr, dport), untracked(t, saddr, sport))},
 	}
 }
 
+// fromPod is true of the overlay's device too, whose name begins like those of pods.
 func fromPod(instance string) words {
 	return words{meta(expr.MetaKeyIIFNAME, key0), equal(key0, []byte(prefixOf(instance)))}
+}
+
+// overlayName is the device that unwraps packets of other nodes' pods.
+func overlayName(instance string) []byte { return []byte(prefixOf(instance) + "vx\x00") }
+
+// wrapped is true of packets that the overlay would unwrap. Fragments were put together before.
+func wrapped(o wire.Overlay) words {
+	return words{
+		meta(expr.MetaKeyL4PROTO, key0), equal(key0, []byte{unix.IPPROTO_UDP}), dport(key0), equal(key0, bigEndian16(o.Port)),
+		&expr.Payload{DestRegister: key0, Base: expr.PayloadBaseTransportHeader, Offset: 12, Len: 3}, equal(key0, bigEndian32(o.VNI << 8)[:3]),
+	}
+}
+
+// strangers drops what would be unwrapped and does not come from a node of the ring, so also what a pod sends. What
+// comes out of the overlay bears the address of a pod or a node, and of none that is here.
+func strangers(instance string, t *wire.Tables) []rule {
+	out := words{meta(expr.MetaKeyIIFNAME, key0), equal(key0, overlayName(instance))}
+	return []rule{
+		all(wrapped(t.Overlay), words{saddr(key0), &expr.Lookup{SourceRegister: key0, SetName: members.name, Invert: true}}, words{drop()}),
+		all(out, outside(saddr, t.Cluster), words{drop()}),
+		all(out, inside(saddr, t.PodCIDR), words{drop()}),
+	}
 }
 
 // forged drops what a pod sends with another's address, or to the host's loopback: the links allow 127.0.0.0/8
@@ -74,27 +97,42 @@ func fromPod(instance string) words {
 func forged(instance string) []rule {
 	return []rule{
 		all(fromPod(instance), inside(daddr, loopback), words{drop()}),
-		all(fromPod(instance), words{&expr.Fib{Register: key0, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true}, equal(key0, native(0))}, words{drop()}),
+		all(
+			fromPod(instance), words{meta(expr.MetaKeyIIFNAME, key0), differs(key0, overlayName(instance))},
+			words{&expr.Fib{Register: key0, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true}, equal(key0, native(0))}, words{drop()},
+		),
 	}
 }
 
-// astray drops answers of pods that belong to no connection: passed on untranslated they would reset the client.
-func astray(instance string) []rule {
-	return []rule{all(fromPod(instance), words{&expr.Ct{Key: expr.CtKeySTATE, Register: key0}}, anyBit(key0, expr.CtStateBitINVALID), words{drop()})}
+// astray drops answers of pods that belong to no connection: passed on untranslated they would reset the client. And
+// what a pod sends to another node's overlay by way of a Service: there it would come from a member.
+func astray(instance string, t *wire.Tables) []rule {
+	return []rule{
+		all(fromPod(instance), words{&expr.Ct{Key: expr.CtKeySTATE, Register: key0}}, anyBit(key0, expr.CtStateBitINVALID), words{drop()}),
+		all(fromPod(instance), wrapped(t.Overlay), words{drop()}),
+	}
 }
 
 var loopback = netip.MustParsePrefix("127.0.0.0/8")
 
-// postrouting changes sources where the answer would not come back otherwise.
+// postrouting changes sources where the answer would not come back otherwise. Towards pods the source becomes the
+// node's address among pods, which every node knows the way to, whatever networks lie between.
 func postrouting(t *wire.Tables) []rule {
 	masquerade := words{&expr.Masq{FullyRandom: true}}
+	asNode := words{
+		&expr.Immediate{Register: key0, Data: wire.NodeAddress(t.PodCIDR).AsSlice()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: key0, RegAddrMax: key0, FullyRandom: true},
+	}
+	notLo := words{meta(expr.MetaKeyOIFNAME, key0), differs(key0, []byte("lo\x00"))}
+	redirected := slices.Concat(words{&expr.Ct{Key: expr.CtKeySTATUS, Register: key0}}, anyBit(key0, ipsDstNAT), outside(saddr, t.Cluster))
 	return []rule{
-		all(words{saddr(key0), daddr(key1), &expr.Lookup{SourceRegister: key0, SetName: hairpin.name}}, masquerade),
-		all(inside(saddr, loopback), words{meta(expr.MetaKeyOIFNAME, key0), differs(key0, []byte("lo\x00"))}, masquerade),
+		all(words{saddr(key0), daddr(key1), &expr.Lookup{SourceRegister: key0, SetName: hairpin.name}}, asNode),
+		all(inside(saddr, loopback), inside(daddr, t.Cluster), notLo, asNode),
+		all(inside(saddr, loopback), notLo, masquerade),
 		all(inside(saddr, t.PodCIDR), outside(daddr, t.Cluster), masquerade),
+		all(redirected, inside(daddr, t.Cluster), outside(daddr, t.PodCIDR), asNode),
 		all(
-			words{&expr.Ct{Key: expr.CtKeySTATUS, Register: key0}}, anyBit(key0, ipsDstNAT),
-			outside(saddr, t.Cluster), inside(daddr, t.Cluster), outside(daddr, t.PodCIDR),
+			redirected, words{daddr(key0), &expr.Lookup{SourceRegister: key0, SetName: members.name}},
 			words{&expr.Fib{Register: key0, ResultADDRTYPE: true, FlagSADDR: true}, differs(key0, native(unix.RTN_LOCAL))}, masquerade,
 		),
 	}
