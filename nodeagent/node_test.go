@@ -131,7 +131,7 @@ func TestStatus(t *testing.T) {
 		for _, c := range s.CronJobs {
 			fmt.Fprintf(&b, "%s/%s %s active %d last %s next %s\n", c.Namespace, c.Name, c.Schedule, c.Active, c.Last.UTC().Format(time.TimeOnly), c.Next.UTC().Format(time.TimeOnly))
 		}
-		expect(t, "status", b.String(), `v0 n1 192.0.2.1 engine 2 ring 0123 true
+		expect(t, "status", b.String(), `v0 n1 192.0.2.1 engine 3 ring 0123 true
 dev refs/heads/main dev "subject" by Ann <ann@shop.example>, 4 objects, 00:00:00
 dev/report of Job/report on n1 10.42.0.4: 1/1 Running
 dev/web of ReplicaSet/web on n1 10.42.0.2: 1/1 Running

@@ -47,7 +47,7 @@ func FromState(s *cluster.State, node place.NodeID, content desired.Content) Inp
 			continue
 		}
 		pod := Pod{
-			Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, IP: p.IP, Node: p.Node, Ready: ready(&p.Status), Deleting: p.Deleting != 0,
+			Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, IP: p.IP, Node: p.Node, Ready: p.Lost == 0 && ready(&p.Status), Deleting: p.Deleting != 0,
 			Hostname: template.Spec.Hostname, Subdomain: template.Spec.Subdomain,
 		}
 		for i := range template.Spec.Containers {
