@@ -35,6 +35,7 @@ type Options struct {
 	Names      Names
 	Volumes    Volumes
 	Probes     Probes
+	Lease      Lease         // nil: none is needed
 	Resync     time.Duration // look again although nothing was reported; default 30 s
 	Starts     int           // pods that are brought up at the same time; default one more than processors, as each waits now and then
 	Drain      time.Duration // from the last endpoint's leaving to SIGTERM, for connections under way; default 200 ms
@@ -122,6 +123,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer tick.Stop()
 	wake := time.NewTimer(time.Hour)
 	defer wake.Stop()
+	var leased <-chan struct{} // for ever nil without a lease
+	if a.opt.Lease != nil {
+		leased = a.opt.Lease.Events()
+	}
 	full := true
 	for {
 		begun := time.Now()
@@ -146,6 +151,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			full = true
 		case <-a.opt.Probes.Events():
 		case <-a.opt.Volumes.Events():
+		case <-leased:
 		case r := <-a.done:
 			a.finish(ctx, r)
 		case <-wake.C:
@@ -228,7 +234,11 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 
 	now := time.Now().UnixMilli()
 	health := a.health(targets)
-	steps, wake := plan.Steps(a.wants.Want, have, plan.Facts{Health: health, Images: a.images(), Busy: a.held(now), Stale: a.stale(), Now: now})
+	facts := plan.Facts{Health: health, Images: a.images(), Busy: a.held(now), Stale: a.stale(), Now: now}
+	if a.opt.Lease != nil {
+		facts.Lease = a.opt.Lease.Lease(a.index)
+	}
+	steps, wake := plan.Steps(a.wants.Want, have, facts)
 	for len(steps) > 0 {
 		n := slices.IndexFunc(steps, func(s plan.Action) bool { return s.Pod != steps[0].Pod })
 		if n < 0 {

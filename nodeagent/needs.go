@@ -86,6 +86,12 @@ type Volumes interface {
 	Events() <-chan struct{}          // Excess has a further one
 }
 
+// Lease is what the agent needs of the ring lease.
+type Lease interface {
+	Lease(applied uint64) plan.Lease // for a node that has applied so many entries
+	Events() <-chan struct{}         // it says something else now
+}
+
 // Probes is what the agent needs of health checks.
 type Probes interface {
 	Set(targets []ProbeTarget)

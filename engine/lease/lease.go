@@ -124,11 +124,12 @@ func (g *Grants) Received(node place.NodeID, now int64) {
 // that this node leads.
 func (g *Grants) MayAcknowledge(node place.NodeID) bool { return !g.ending[node] }
 
-// Ending returns those of the nodes whose leases are over at now. Their renewals are not acknowledged before Ended.
+// Ending returns those of the nodes whose leases are over at now: that is to be said in the ledger. Their renewals are
+// not acknowledged, and they are returned again, before Ended.
 func (g *Grants) Ending(now int64, nodes []place.NodeID) []place.NodeID {
 	var over []place.NodeID
 	for _, n := range nodes {
-		if !g.ending[n] && now >= g.overAt(n) {
+		if g.ending[n] || now >= g.overAt(n) {
 			g.ending[n] = true
 			over = append(over, n)
 		}
@@ -137,7 +138,8 @@ func (g *Grants) Ending(now int64, nodes []place.NodeID) []place.NodeID {
 	return over
 }
 
-// Ended tells that the end of a node's lease was applied here, or certainly never will be.
+// Ended tells that the end of a node's lease was applied here, or certainly never will be. As long as that is not known
+// it may still come to be applied, and what was acknowledged before it would be worth nothing.
 func (g *Grants) Ended(node place.NodeID) { delete(g.ending, node) }
 
 // Next is the first time after now at which one of the nodes' leases is over; 0 for never.

@@ -56,8 +56,8 @@ func TestGrants(t *testing.T) {
 	}{
 		{9799, "[]", 9800, "a true, b true"},
 		{9800, "[b]", 10800, "a true, b false"},
-		{9801, "[]", 10800, "a true, b false"},
-		{10800, "[a]", 0, "a false, b false"},
+		{9801, "[b]", 10800, "a true, b false"},
+		{10800, "[a b]", 0, "a false, b false"},
 	} {
 		got := fmt.Sprint(g.Ending(s.now, nodes))
 		if next := g.Next(nodes); got != s.ending || next != s.next {
