@@ -66,14 +66,14 @@ func between(instance string, old, new *wire.Tables, used *usage) (*change, *usa
 		after.addFixed(instance, new)
 	}
 	drop := func(p *wire.Port) {
-		elementsOf(p, func(e element) { c.del = append(c.del, e) })
-		u.count(p, old.PodCIDR, -1)
-		before.addSticky(p)
+		elementsOf(p, placeOf(old), func(e element) { c.del = append(c.del, e) })
+		u.count(p, placeOf(old), -1)
+		before.addSticky(p, placeOf(old))
 	}
 	put := func(p *wire.Port) {
-		elementsOf(p, func(e element) { c.add = append(c.add, e) })
-		u.count(p, new.PodCIDR, 1)
-		after.addSticky(p)
+		elementsOf(p, placeOf(new), func(e element) { c.add = append(c.add, e) })
+		u.count(p, placeOf(new), 1)
+		after.addSticky(p, placeOf(new))
 	}
 	i, j := 0, 0
 	for i < len(old.Ports) || j < len(new.Ports) {
@@ -85,7 +85,7 @@ func between(instance string, old, new *wire.Tables, used *usage) (*change, *usa
 			put(&new.Ports[j])
 			j++
 		default:
-			if !old.Ports[i].Equal(new.Ports[j]) || old.PodCIDR != new.PodCIDR {
+			if !old.Ports[i].Equal(new.Ports[j]) || placeOf(old) != placeOf(new) {
 				drop(&old.Ports[i])
 				put(&new.Ports[j])
 			}
@@ -297,7 +297,7 @@ func differences(found, want *image, o objects) (drift []string, rebuild bool) {
 // removable tells whether a name is one that an earlier Apply may have left, and that nothing fixed refers to.
 func removable(name string) bool {
 	for _, kind := range []string{"cnt-", "ep-", "aff-"} {
-		if strings.HasPrefix(strings.TrimPrefix(name, byNode), kind) {
+		if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(name, byNode), byLoop), kind) {
 			return true
 		}
 	}

@@ -28,20 +28,33 @@ var (
 
 	servicePorts = &set{name: "service-ports", key: serviceKeyType, verdicts: true}
 	nodePorts    = &set{name: "node-ports", key: nodeKeyType, verdicts: true}
+	loopPorts    = &set{name: "loop-ports", key: nodeKeyType, verdicts: true}
 	hairpin      = &set{name: "hairpin", key: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIPAddr}}
 	members      = &set{name: "members", key: []nftables.SetDatatype{nftables.TypeIPAddr}} // the other nodes
 )
 
-// The two ways to a service, and what their names begin with.
+// The ways to a service, and what their names begin with: by its address, by a node port, and by a node port on
+// 127.0.0.1.
 const (
 	byAddress = ""
 	byNode    = "node-"
+	byLoop    = "loop-"
 )
+
+// place is what of a node's tables tells which endpoints are on it.
+type place struct {
+	pods    netip.Prefix
+	address netip.Addr // of pods with the node's network
+}
+
+func placeOf(t *wire.Tables) place { return place{t.PodCIDR, t.Address} }
+
+func (h place) has(e netip.AddrPort) bool { return h.pods.Contains(e.Addr()) || e.Addr() == h.address }
 
 // endpointSet is the map from services to the endpoint they have at an index.
 func endpointSet(way string, index int) *set {
 	key := serviceKeyType
-	if way == byNode {
+	if way != byAddress {
 		key = nodeKeyType
 	}
 	return &set{name: way + "ep-" + strconv.Itoa(index), key: key, value: endpointType}
@@ -84,8 +97,9 @@ type entrance struct {
 	keep  int32 // seconds of session affinity, or 0
 }
 
-// entrances returns the ways to a port that lead anywhere: at most two.
-func entrances(p *wire.Port) []entrance {
+// entrances returns the ways to a port that lead anywhere: at most three. From 127.0.0.1 only what is on the node is
+// reached, since the kernel lets no packet with that address out on an interface of the machine's own.
+func entrances(p *wire.Port, here place) []entrance {
 	proto, _ := number(p.Protocol)
 	tail := string([]byte{proto, 0, 0, 0})
 	var out []entrance
@@ -97,6 +111,9 @@ func entrances(p *wire.Port) []entrance {
 	if p.NodePort != 0 && len(p.External) > 0 {
 		key := tail + string([]byte{byte(p.NodePort >> 8), byte(p.NodePort), 0, 0})
 		out = append(out, entrance{byNode, nodePorts, key, p.External, "", p.Affinity})
+		if local := localOf(p.External, here); len(local) > 0 {
+			out = append(out, entrance{byLoop, loopPorts, key, local, "", 0})
+		}
 	}
 	for i := range out {
 		e := &out[i]
@@ -116,8 +133,8 @@ func entrances(p *wire.Port) []entrance {
 
 // elementsOf calls add with every element of a port. Elements of two ports differ, as long as no address or node
 // port is given twice.
-func elementsOf(p *wire.Port, add func(element)) {
-	for _, e := range entrances(p) {
+func elementsOf(p *wire.Port, here place, add func(element)) {
+	for _, e := range entrances(p, here) {
 		add(element{e.ports, e.key, e.chain})
 		if e.keep > 0 {
 			continue
@@ -126,6 +143,17 @@ func elementsOf(p *wire.Port, add func(element)) {
 			add(element{endpointSet(e.way, i), e.key, endpointBytes(to)})
 		}
 	}
+}
+
+// localOf returns those of the endpoints that are on the node.
+func localOf(endpoints []netip.AddrPort, here place) []netip.AddrPort {
+	var local []netip.AddrPort
+	for _, e := range endpoints {
+		if here.has(e) {
+			local = append(local, e)
+		}
+	}
+	return local
 }
 
 func endpointBytes(e netip.AddrPort) string {

@@ -52,16 +52,19 @@ func (o objects) addChain(chains ...chain) {
 
 // addFixed adds what does not depend on Services.
 func (o objects) addFixed(instance string, t *wire.Tables) {
-	o.addSet(servicePorts, nodePorts, hairpin, members)
+	o.addSet(servicePorts, nodePorts, loopPorts, hairpin, members)
 	o.addChain(fixedChains(instance, t)...)
 }
 
 // addSticky adds what a port has for itself, which is nothing but for session affinity.
-func (o objects) addSticky(p *wire.Port) {
+func (o objects) addSticky(p *wire.Port, here place) {
 	if p.Affinity == 0 {
 		return
 	}
-	for _, e := range entrances(p) {
+	for _, e := range entrances(p, here) {
+		if e.keep == 0 {
+			continue
+		}
 		proto, _ := number(p.Protocol)
 		chains, sets := stickyChains(e.chain, proto, e.to, e.keep)
 		o.addChain(chains...)
@@ -73,7 +76,7 @@ func (o objects) addSticky(p *wire.Port) {
 func (o objects) addShared(u *usage) {
 	for way, counts := range u.counts {
 		key := serviceKey()
-		if way == byNode {
+		if way != byAddress {
 			key = nodeKey()
 		}
 		most := 0
@@ -98,7 +101,7 @@ type usage struct {
 }
 
 func newUsage() *usage {
-	return &usage{map[string]map[int]int{byAddress: {}, byNode: {}}, make(map[netip.Addr]int)}
+	return &usage{map[string]map[int]int{byAddress: {}, byNode: {}, byLoop: {}}, make(map[netip.Addr]int)}
 }
 
 func (u *usage) clone() *usage {
@@ -110,14 +113,14 @@ func (u *usage) clone() *usage {
 	return c
 }
 
-// count adds a port (by 1) or takes it away (by -1). pods is the node's CIDR.
-func (u *usage) count(p *wire.Port, pods netip.Prefix, by int) {
-	for _, e := range entrances(p) {
+// count adds a port (by 1) or takes it away (by -1).
+func (u *usage) count(p *wire.Port, here place, by int) {
+	for _, e := range entrances(p, here) {
 		if e.keep == 0 {
 			add(u.counts[e.way], len(e.to), by)
 		}
 		for _, to := range e.to {
-			if pods.Contains(to.Addr()) {
+			if here.pods.Contains(to.Addr()) {
 				add(u.local, to.Addr(), by)
 			}
 		}
@@ -144,9 +147,9 @@ func target(instance string, t *wire.Tables) (*image, objects, *usage) {
 	}
 	for i := range t.Ports {
 		p := &t.Ports[i]
-		elementsOf(p, put)
-		u.count(p, t.PodCIDR, 1)
-		o.addSticky(p)
+		elementsOf(p, placeOf(t), put)
+		u.count(p, placeOf(t), 1)
+		o.addSticky(p, placeOf(t))
 	}
 	for a := range u.local {
 		put(hairpinElement(a))

@@ -53,7 +53,8 @@ func fixedChains(instance string, t *wire.Tables) []chain {
 	return []chain{
 		{"services", nil, []rule{
 			all(serviceKey(), goVia(servicePorts)),
-			all(words{&expr.Fib{Register: key0, ResultADDRTYPE: true, FlagDADDR: true}, equal(key0, native(unix.RTN_LOCAL))}, nodeKey(), goVia(nodePorts)),
+			all(inside(daddr, loopback), nodeKey(), goVia(loopPorts)),
+			all(outside(daddr, loopback), words{&expr.Fib{Register: key0, ResultADDRTYPE: true, FlagDADDR: true}, equal(key0, native(unix.RTN_LOCAL))}, nodeKey(), goVia(nodePorts)),
 		}},
 		{"nat-prerouting", nat(nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest), []rule{all(words{jump("services")})}},
 		{"nat-output", nat(nftables.ChainHookOutput, nftables.ChainPriorityNATDest), []rule{all(words{jump("services")})}},
@@ -207,7 +208,7 @@ func endpointChain(s *set, key words) chain {
 func stickyChains(name string, proto byte, to []netip.AddrPort, seconds int32) ([]chain, []*set) {
 	main := chain{name: name}
 	chains := make([]chain, 0, len(to)+1)
-	members := make([]*set, 0, len(to))
+	bound := make([]*set, 0, len(to))
 	names := make([]string, 0, len(to))
 	for _, e := range to {
 		s := clientSet(name, e)
@@ -217,10 +218,10 @@ func stickyChains(name string, proto byte, to []netip.AddrPort, seconds int32) (
 			all(words{saddr(key0), &expr.Dynset{SrcRegKey: key0, SetName: s.name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: secondsOf(seconds)}}),
 			all(words{meta(expr.MetaKeyL4PROTO, key0), equal(key0, []byte{proto}), &expr.Immediate{Register: key0, Data: ip[:]}, &expr.Immediate{Register: key1, Data: bigEndian16(e.Port())}, dnat()}),
 		}})
-		members, names = append(members, s), append(names, s.name)
+		bound, names = append(bound, s), append(names, s.name)
 	}
 	main.rules = append(main.rules, spread(names)...)
-	return append(chains, main), members
+	return append(chains, main), bound
 }
 
 func dnat() expr.Any {

@@ -74,18 +74,25 @@ func (n *node) pod(last byte) pod {
 	if err := n.links.Ensure(n.Context(), links.Pod{ID: p.id, Netns: p.netns, IP: p.ip}); err != nil {
 		n.Fatal(err)
 	}
-	nettest.In(n, p.netns, func() {
+	serve(n, p.netns, p.name)
+	return p
+}
+
+// serve answers in a namespace on TCP and UDP 8080 with a name and who asked.
+func serve(t testing.TB, netns, name string) {
+	t.Helper()
+	nettest.In(t, netns, func() {
 		ln, err := net.Listen("tcp4", ":8080")
 		if err != nil {
-			n.Error(err)
+			t.Error(err)
 			return
 		}
 		pc, err := net.ListenPacket("udp4", ":8080")
 		if err != nil {
-			n.Error(err)
+			t.Error(err)
 			return
 		}
-		n.Cleanup(func() { _ = ln.Close(); _ = pc.Close() })
+		t.Cleanup(func() { _ = ln.Close(); _ = pc.Close() })
 		go func() {
 			for {
 				c, err := ln.Accept()
@@ -100,7 +107,7 @@ func (n *node) pod(last byte) pod {
 						if _, err := c.Read(b); err != nil {
 							return
 						}
-						if _, err := fmt.Fprintf(c, "%s %s", p.name, from); err != nil {
+						if _, err := fmt.Fprintf(c, "%s %s", name, from); err != nil {
 							return
 						}
 					}
@@ -115,11 +122,10 @@ func (n *node) pod(last byte) pod {
 					return
 				}
 				host, _, _ := net.SplitHostPort(from.String())
-				_, _ = fmt.Fprintf(writerTo{pc, from}, "%s %s", p.name, host)
+				_, _ = fmt.Fprintf(writerTo{pc, from}, "%s %s", name, host)
 			}
 		}()
 	})
-	return p
 }
 
 type writerTo struct {
@@ -130,13 +136,18 @@ type writerTo struct {
 func (w writerTo) Write(b []byte) (int, error) { return w.WriteTo(b, w.to) }
 
 // connect opens a connection from a namespace; "" is the node's own.
-func (n *node) connect(from, network, address string) (c net.Conn, err error) {
+func (n *node) connect(from, network, address string) (net.Conn, error) {
 	n.Helper()
+	return connect(n, from, network, address)
+}
+
+func connect(t testing.TB, from, network, address string) (c net.Conn, err error) {
+	t.Helper()
 	dial := func() { c, err = (&net.Dialer{Timeout: 3 * time.Second}).Dial(network, address) }
 	if from == "" {
 		dial()
 	} else {
-		nettest.In(n, from, dial)
+		nettest.In(t, from, dial)
 	}
 	return c, err
 }
@@ -155,7 +166,12 @@ func talk(c net.Conn) (string, error) {
 // ask connects, asks once and returns "pod client".
 func (n *node) ask(from, network, address string) string {
 	n.Helper()
-	c, err := n.connect(from, network, address)
+	return ask(n, from, network, address)
+}
+
+func ask(t testing.TB, from, network, address string) string {
+	t.Helper()
+	c, err := connect(t, from, network, address)
 	if err != nil {
 		return "error: " + err.Error()
 	}
