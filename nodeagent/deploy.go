@@ -14,12 +14,16 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// DeployOptions are what a Deployer is made of; all are required.
+// DeployOptions are what a Deployer is made of; all but Ring are required.
 type DeployOptions struct {
+	Node     place.NodeID
+	Ring     Ring // nil: this node is the only one
+	Votes    *Votes
 	Ledger   Ledger
 	Content  Content
 	Source   Source
@@ -392,18 +396,52 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 	if err := d.opt.Content.Put(ctx, put...); err != nil {
 		return "", fmt.Errorf("store objects: %w", err)
 	}
-	in.Images = d.fix(ctx, v, active)
 	if active != nil {
 		d.unpin(ctx, env.Name, active.Commit)
 	}
 	if err := d.opt.Source.Pin(ctx, env.Name, commit); err != nil {
 		return "", fmt.Errorf("pin commit: %w", err)
 	}
+	decision, decided, err := d.agreed(ctx, Vote{Environment: env.Name, Commit: commit, D: in.D, Held: held})
+	if err != nil {
+		return "", err
+	}
+	if decided && decision.Activated && decision.D != in.D {
+		return fmt.Sprintf("RenderMismatch: this node's render of it is %.12s, the ring runs %.12s", in.D, decision.D), nil
+	}
+	if decided {
+		return decision.Refused, d.await(ctx, env.Name, decision)
+	}
+	in.Images = d.fix(ctx, v, active)
 	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Activate: &in})
 	if err != nil {
 		return "", fmt.Errorf("append to the ledger: %w", err)
 	}
+	if d.opt.Votes != nil {
+		d.opt.Votes.decide(env.Name, commit, Decision{Activated: out.Rejected == "", D: in.D, Refused: out.Rejected})
+	}
 	return out.Rejected, nil
+}
+
+// await returns once what the leader has activated is applied here too.
+func (d *Deployer) await(ctx context.Context, environment string, decision Decision) error {
+	if !decision.Activated {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeFor)
+	defer cancel()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if active := d.active(environment); active != nil && active.D == decision.D {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the ring has activated it, this node has not heard of it yet: %w", context.Cause(ctx))
+		}
+	}
 }
 
 // unpin lets go of what an environment accepted before its active commit, which descends from it and so keeps it: the

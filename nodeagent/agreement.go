@@ -1,0 +1,240 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// Vote is what a node's own render of a commit came to. It is given once the bytes are on its disk.
+type Vote struct {
+	Environment string         `json:"environment"`
+	Commit      source.ID      `json:"commit"`
+	D           desired.Digest `json:"d"`
+	Held        []string       `json:"held,omitempty"`
+}
+
+// Decision is what the leader made of a commit.
+type Decision struct {
+	Activated bool           `json:"activated"`
+	D         desired.Digest `json:"d,omitempty"`       // that was activated
+	Refused   string         `json:"refused,omitempty"` // why the ring did not take it
+}
+
+// Ring is what the deployer needs of the other nodes. A nil Ring is a ring of one.
+type Ring interface {
+	// Voters are the nodes whose renders count, this one among them if it is one.
+	Voters() []place.NodeID
+	Leading() bool
+	// Vote gives this node's vote to the leader, and returns what it decided. It is an error if there is no leader, if it
+	// does not answer, or if it comes to no decision before ctx ends.
+	Vote(ctx context.Context, v Vote) (Decision, error)
+}
+
+// Votes are kept by every node for the time that it leads: who has rendered what, and what was decided. They are in
+// memory alone: a new leader is told again.
+type Votes struct {
+	mu        sync.Mutex // guards what follows
+	cast      map[string]map[place.NodeID]Vote
+	decided   map[string]settled
+	listeners map[chan struct{}]bool
+}
+
+// settled is a decision with what it was on.
+type settled struct {
+	commit   source.ID
+	decision Decision
+}
+
+const (
+	// keepEnvironments bounds of how many environments votes are kept.
+	keepEnvironments = 1000
+	// agreeFor bounds how long a node waits for the others; then it looks again.
+	agreeFor = 20 * time.Second
+)
+
+// NewVotes makes an empty box.
+func NewVotes() *Votes {
+	return &Votes{cast: map[string]map[place.NodeID]Vote{}, decided: map[string]settled{}, listeners: map[chan struct{}]bool{}}
+}
+
+// Vote takes the vote of another node, on the leader, and returns what was decided on its commit once that is known.
+func (d *Deployer) Vote(ctx context.Context, node place.NodeID, v Vote) (Decision, error) {
+	if active := d.active(v.Environment); active != nil && active.Commit == v.Commit {
+		return Decision{Activated: true, D: active.D}, nil
+	}
+	return d.opt.Votes.await(ctx, node, v)
+}
+
+// await takes a vote and waits until its commit is decided on.
+func (b *Votes) await(ctx context.Context, node place.NodeID, v Vote) (Decision, error) {
+	if !b.note(node, v) {
+		return Decision{}, fmt.Errorf("votes on more than %d environments", keepEnvironments)
+	}
+	changes, cancel := b.listen()
+	defer cancel()
+	for {
+		b.mu.Lock()
+		s, ok := b.decided[v.Environment]
+		b.mu.Unlock()
+		if ok && s.commit == v.Commit {
+			return s.decision, nil
+		}
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return Decision{}, fmt.Errorf("commit %s of %s is not decided on: %w", v.Commit.Short(), v.Environment, context.Cause(ctx))
+		}
+	}
+}
+
+func (b *Votes) note(node place.NodeID, v Vote) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	of := b.cast[v.Environment]
+	if of == nil {
+		if len(b.cast) >= keepEnvironments {
+			return false
+		}
+		of = map[place.NodeID]Vote{}
+		b.cast[v.Environment] = of
+	}
+	of[node] = v
+	b.changedLocked()
+	return true
+}
+
+func (b *Votes) listen() (changes <-chan struct{}, cancel func()) {
+	c := make(chan struct{}, 1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.listeners[c] = true
+	return c, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.listeners, c)
+	}
+}
+
+func (b *Votes) changedLocked() {
+	for c := range b.listeners {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// begin forgets what was decided on a commit that is judged anew.
+func (b *Votes) begin(environment string, commit source.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.decided[environment].commit == commit {
+		delete(b.decided, environment)
+	}
+}
+
+// decide tells those who wait what became of a commit.
+func (b *Votes) decide(environment string, commit source.ID, d Decision) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.decided[environment] = settled{commit, d}
+	for name := range b.decided {
+		if len(b.decided) <= keepEnvironments {
+			break
+		}
+		delete(b.decided, name)
+	}
+	b.changedLocked()
+}
+
+// errMismatch is a render on which the voters do not agree.
+type errMismatch struct{ text string }
+
+func (e errMismatch) Error() string { return e.text }
+
+// agree waits until a majority of the voters has come to the same render of the commit as the leader, which asks.
+func (b *Votes) agree(ctx context.Context, v Vote, voters func() []place.NodeID) error {
+	changes, cancel := b.listen()
+	defer cancel()
+	look := time.NewTicker(500 * time.Millisecond) // voters come and go
+	defer look.Stop()
+	for {
+		all := voters()
+		same, others := b.count(v, all)
+		switch need := len(all)/2 + 1; {
+		case same >= need:
+			return nil
+		case len(all)-len(others) < need: // those who have not said anything would not do
+			return errMismatch{"the voters' renders of it differ: " + describe(v, same, others)}
+		}
+		select {
+		case <-changes:
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d voters have rendered it alike: %w", same, len(all), context.Cause(ctx))
+		}
+	}
+}
+
+// count is how many voters have come to the same, and to what the others have.
+func (b *Votes) count(v Vote, voters []place.NodeID) (same int, others map[place.NodeID]desired.Digest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	others = map[place.NodeID]desired.Digest{}
+	for _, n := range voters {
+		switch cast, ok := b.cast[v.Environment][n]; {
+		case !ok || cast.Commit != v.Commit:
+		case cast.D == v.D && slices.Equal(cast.Held, v.Held):
+			same++
+		default:
+			others[n] = cast.D
+		}
+	}
+	return same, others
+}
+
+func describe(v Vote, same int, others map[place.NodeID]desired.Digest) string {
+	parts := []string{fmt.Sprintf("%.12s on %d of them", v.D, same)}
+	for _, n := range slices.Sorted(maps.Keys(others)) {
+		parts = append(parts, fmt.Sprintf("%.12s on node %s", others[n], n))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// agreed has the ring agree on what this node has rendered. On the leader it returns once that may be activated;
+// elsewhere once the leader has decided, with what it decided.
+func (d *Deployer) agreed(ctx context.Context, v Vote) (decision Decision, decided bool, err error) {
+	if d.opt.Ring == nil {
+		return Decision{}, false, nil
+	}
+	voters := d.opt.Ring.Voters()
+	leading := d.opt.Ring.Leading()
+	if leading && len(voters) == 1 {
+		return Decision{}, false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeFor)
+	defer cancel()
+	if !leading {
+		decision, err = d.opt.Ring.Vote(ctx, v)
+		return decision, true, err
+	}
+	d.opt.Votes.begin(v.Environment, v.Commit)
+	d.opt.Votes.note(d.opt.Node, v)
+	err = d.opt.Votes.agree(ctx, v, d.opt.Ring.Voters)
+	if mismatch, ok := errors.AsType[errMismatch](err); ok {
+		decision = Decision{Refused: "RenderMismatch: " + mismatch.text}
+		d.opt.Votes.decide(v.Environment, v.Commit, decision)
+		return decision, true, nil
+	}
+	return Decision{}, false, err
+}
