@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/shoal-dev/shoal/engine/cluster"
 )
 
 // Ledger is one node's copy of the order of inputs and of the state that follows from it. It is safe for
@@ -124,154 +120,6 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	return l.settleAlone(ctx)
 }
 
-// config are raft's own settings. The heartbeat's lower value is for Raft.ReloadConfig, which lets a sole voter
-// stand for election at once.
-func (l *Ledger[S, O]) config(notify chan<- bool) *raft.Config {
-	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(l.opt.Node)
-	c.HeartbeatTimeout = l.opt.Heartbeat
-	c.ElectionTimeout = l.opt.Heartbeat
-	c.LeaderLeaseTimeout = l.opt.Heartbeat * 4 / 5
-	c.CommitTimeout = 50 * time.Millisecond
-	c.MaxAppendEntries = 512
-	c.BatchApplyCh = true
-	c.ShutdownOnRemove = false
-	c.TrailingLogs = 0                  // disk keeps what the older snapshot needs
-	c.SnapshotInterval = 24 * time.Hour // we count entries and bytes ourselves
-	c.SnapshotThreshold = 1 << 40
-	c.NotifyCh = notify
-	c.NoLegacyTelemetry = true
-	c.Logger = library{log: l.opt.Log, name: "raft"}
-	return c
-}
-
-// bootstrap makes an empty disk the only voter of a new ledger, if there is a Genesis to begin it with.
-func (l *Ledger[S, O]) bootstrap(conf *raft.Config, trans raft.Transport) error {
-	there, err := raft.HasExistingState(l.disk, l.disk, l.disk.snaps)
-	if err != nil {
-		return fmt.Errorf("look for a ledger: %w", err)
-	}
-	if there || l.opt.Genesis == nil {
-		return nil
-	}
-	only := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: trans.LocalAddr()}}}
-	if err := raft.BootstrapCluster(conf, l.disk, l.disk, l.disk.snaps, trans, only); err != nil {
-		return fmt.Errorf("begin a ledger: %w", err)
-	}
-	return nil
-}
-
-// settleAlone brings a sole voter to the end of its log, and begins the ledger if it is empty. Among several
-// voters it does nothing: nobody waits for a majority here.
-func (l *Ledger[S, O]) settleAlone(ctx context.Context) error {
-	if !l.alone() {
-		return nil
-	}
-	rc := l.raft.ReloadableConfig()
-	rc.HeartbeatTimeout -= time.Millisecond
-	if err := l.raft.ReloadConfig(rc); err != nil { // a lowered timeout makes raft look at once whether there is a leader
-		return fmt.Errorf("hasten election: %w", err)
-	}
-	for {
-		if err := l.awaitLeader(ctx); err != nil {
-			return err
-		}
-		if err := l.barrier(ctx); err == nil {
-			break
-		} else if ctx.Err() != nil {
-			return fmt.Errorf("replay: %w", err)
-		}
-		if err := l.usable(); err != nil {
-			return fmt.Errorf("replay: %w", err)
-		}
-	}
-	if l.Applied() == 0 && l.opt.Genesis != nil {
-		o, err := l.Append(ctx, cluster.Input{Genesis: l.opt.Genesis})
-		if err != nil {
-			return fmt.Errorf("genesis: %w", err)
-		}
-		if why := l.opt.Machine.Rejected(o); why != "" {
-			return fmt.Errorf("genesis: %s", why)
-		}
-	}
-	return nil
-}
-
-// newRaft starts raft in a goroutine of its own, since the disk may end the one that calls it.
-func (l *Ledger[S, O]) newRaft(conf *raft.Config, trans raft.Transport) (r *raft.Raft, err error) {
-	l.disk.started.Store(true)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("raft: %v", p)
-			}
-		}()
-		r, err = raft.NewRaft(conf, fsm[S, O]{l}, l.disk, l.disk, l.disk.snaps, trans)
-	}()
-	<-done
-	if r == nil && err == nil {
-		err = l.disk.usable()
-	}
-	return r, err
-}
-
-// alone says whether this node is the only voter.
-func (l *Ledger[S, O]) alone() bool {
-	f := l.raft.GetConfiguration()
-	if f.Error() != nil {
-		return false
-	}
-	voters, me := 0, false
-	for _, s := range f.Configuration().Servers {
-		if s.Suffrage == raft.Voter {
-			voters++
-			me = me || s.ID == raft.ServerID(l.opt.Node)
-		}
-	}
-	return voters == 1 && me
-}
-
-// watch tells the others of changes of leadership, which raft reports one by one, and shuts raft down once the
-// disk failed: a node that cannot write its log must neither lead nor vote.
-func (l *Ledger[S, O]) watch(ctx context.Context, notify <-chan bool) {
-	failed := l.disk.failed
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-notify:
-		case <-failed:
-			failed = nil
-			l.end()
-			l.opt.Log.Error("ledger stopped: its log cannot be written", "err", l.disk.usable())
-			l.raft.Shutdown()
-		}
-		l.changed()
-	}
-}
-
-// Leading says whether this node is the leader.
-func (l *Ledger[S, O]) Leading() bool { return l.raft.State() == raft.Leader }
-
-// awaitLeader waits until this node leads.
-func (l *Ledger[S, O]) awaitLeader(ctx context.Context) error {
-	changes, cancel := l.Subscribe()
-	defer cancel()
-	for !l.Leading() {
-		if err := l.usable(); err != nil {
-			return err
-		}
-		select {
-		case <-changes:
-		case <-ctx.Done():
-			return fmt.Errorf("no leader: %w", context.Cause(ctx))
-		}
-	}
-	return nil
-}
-
 // usable is nil while entries can be appended and applied.
 func (l *Ledger[S, O]) usable() error {
 	if l.closed.Load() {
@@ -328,62 +176,6 @@ func (l *Ledger[S, O]) Diverged() bool {
 	return l.diverged
 }
 
-// Changes gets a value after the state moved or the leader changed; several moves may give one. It is one channel
-// for one reader; Subscribe gives more.
-func (l *Ledger[S, O]) Changes() <-chan struct{} { return l.changes }
-
-// Subscribe returns a channel that gets a value when the state moved or the leader changed; several moves may give
-// one value. cancel ends it.
-func (l *Ledger[S, O]) Subscribe() (changes <-chan struct{}, cancel func()) {
-	c := make(chan struct{}, 1)
-	l.subMu.Lock()
-	defer l.subMu.Unlock()
-	l.subs[c] = true
-	return c, func() {
-		l.subMu.Lock()
-		defer l.subMu.Unlock()
-		delete(l.subs, c)
-	}
-}
-
-func (l *Ledger[S, O]) changed() {
-	l.subMu.Lock()
-	defer l.subMu.Unlock()
-	for c := range l.subs {
-		select {
-		case c <- struct{}{}:
-		default: // it knows already
-		}
-	}
-}
-
-// compact counts what was stepped and has a snapshot taken when that is enough.
-func (l *Ledger[S, O]) compact(entries int, bytes int64) {
-	n, b := l.sinceEntries.Add(int64(entries)), l.sinceBytes.Add(bytes)
-	if n < int64(l.opt.SnapshotEntries) && b < l.opt.SnapshotBytes {
-		return
-	}
-	if !l.snapshotting.CompareAndSwap(false, true) {
-		return
-	}
-	l.sinceEntries.Store(0)
-	l.sinceBytes.Store(0)
-	l.running.Go(func() {
-		defer l.snapshotting.Store(false)
-		if err := l.Snapshot(); err != nil && !l.closed.Load() {
-			l.opt.Log.Warn("snapshot not taken, will retry later", "err", err)
-		}
-	})
-}
-
-// Snapshot writes the state to disk and lets go of the log before the snapshot that was taken before.
-func (l *Ledger[S, O]) Snapshot() error {
-	if err := l.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	return l.writeCheckpoint()
-}
-
 // end lets go of every Append that waits.
 func (l *Ledger[S, O]) end() { l.overOne.Do(func() { close(l.over) }) }
 
@@ -415,6 +207,3 @@ func (l *Ledger[S, O]) Close() error {
 	}
 	return err
 }
-
-// path of the list of entries that are skipped by hand.
-func skipPath(dir string) string { return filepath.Join(dir, "skip") }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -65,3 +66,6 @@ func syncDir(path string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// skipPath is the list of entries that are skipped by hand.
+func skipPath(dir string) string { return filepath.Join(dir, "skip") }
