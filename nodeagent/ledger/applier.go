@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
 )
 
 const (
@@ -30,33 +32,94 @@ const stallPause = time.Second
 // apply steps the queued entries one after the other until the queue is closed.
 func (l *Ledger[S, O]) apply(ctx context.Context) {
 	for {
-		batch, resets := l.queue.head()
-		if batch == nil {
+		batch, before, resets := l.queue.head()
+		var why string
+		switch {
+		case before != nil:
+			if why = before(ctx); why == "" {
+				l.queue.done(resets)
+			}
+			l.standStill(why)
+		case batch != nil:
+			why = l.step(batch, resets)
+		default:
 			return
 		}
-		if !l.step(batch, resets) {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(stallPause):
-			}
+		if why == "" || before == nil && l.fetchWanting(ctx) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(stallPause):
 		}
 	}
 }
 
-// step steps a batch; false if an entry in it stalled.
-func (l *Ledger[S, O]) step(batch [][]byte, resets uint64) bool {
-	type answer struct {
+// standStill notes and tells why nothing is applied; "" if something is.
+func (l *Ledger[S, O]) standStill(why string) {
+	l.mu.Lock()
+	before, at := l.stalled, l.applied+1
+	l.stalled = why
+	l.mu.Unlock()
+	l.tellStalled(before, why, at)
+	if why != before {
+		l.changed()
+	}
+}
+
+func (l *Ledger[S, O]) tellStalled(before, why string, at uint64) {
+	switch {
+	case why != "" && why != before:
+		l.opt.Log.Error("entry cannot be stepped here, will retry", "index", at, "why", why)
+	case why == "" && before != "":
+		l.opt.Log.Info("entry that could not be stepped was")
+	}
+}
+
+// wanting notes which blobs a step looked for in vain.
+type wanting struct {
+	Content
+	from  place.NodeID // who submitted the entry
+	blobs []desired.Digest
+}
+
+// Get reads a blob.
+func (w *wanting) Get(d desired.Digest) ([]byte, error) {
+	b, err := w.Content.Get(d)
+	if err != nil && !w.Has(d) {
+		w.blobs = append(w.blobs, d)
+	}
+	return b, err
+}
+
+// fetchWanting fetches what the last step looked for in vain, from the node that submitted the entry before all
+// others. It says whether something came, so that the entry is worth another try at once.
+func (l *Ledger[S, O]) fetchWanting(ctx context.Context) bool {
+	w := l.content
+	if l.opt.Fetch == nil || len(w.blobs) == 0 {
+		return false
+	}
+	if err := l.fetch(ctx, w.from, w.blobs); err != nil {
+		l.opt.Log.Debug("blobs will be fetched again", "err", err)
+		return false
+	}
+	return true
+}
+
+// step steps a batch; it returns why an entry in it stalled, or "".
+func (l *Ledger[S, O]) step(batch [][]byte, resets uint64) string {
+	type result struct {
 		seq     uint64
 		outcome O
 	}
-	var answers []answer
+	var answers []result
 	var bytes int64
 	done := 0
 	l.mu.Lock()
 	if l.queue.since(resets) { // a snapshot was restored meanwhile
 		l.mu.Unlock()
-		return true
+		return ""
 	}
 	before := l.stalled
 	l.stalled = ""
@@ -68,7 +131,7 @@ func (l *Ledger[S, O]) step(batch [][]byte, resets uint64) bool {
 		done++
 		bytes += int64(len(raw))
 		if h.from.Node == l.opt.Node && h.from.Boot == l.opt.Boot {
-			answers = append(answers, answer{h.from.Seq, o})
+			answers = append(answers, result{h.from.Seq, o})
 		}
 	}
 	l.queue.remove(done)
@@ -76,20 +139,15 @@ func (l *Ledger[S, O]) step(batch [][]byte, resets uint64) bool {
 	why, at := l.stalled, l.applied+1
 	l.mu.Unlock()
 
-	switch {
-	case why != "" && why != before:
-		l.opt.Log.Error("entry cannot be stepped here, will retry", "index", at, "why", why)
-	case why == "" && before != "":
-		l.opt.Log.Info("entry that could not be stepped was")
-	}
+	l.tellStalled(before, why, at)
 	for _, a := range answers {
-		l.waiters.answer(a.seq, a.outcome)
+		l.outbox.applied(a.seq, a.outcome)
 	}
 	if done > 0 || why != before {
 		l.changed()
 	}
 	l.compact(done, bytes)
-	return why == ""
+	return why
 }
 
 // stepOneLocked steps one entry; its number is one more than the last one's. If it stalls, all is as it was but
@@ -106,8 +164,9 @@ func (l *Ledger[S, O]) stepOneLocked(raw []byte) (header, O) {
 	case l.skip[index]:
 		o = m.Refuse("skipped by hand")
 	default:
+		l.content.from, l.content.blobs = h.from.Node, l.content.blobs[:0]
 		l.mark.begin(index)
-		o = m.Step(l.state, cluster.Entry{Index: index, Time: at, Input: in}, l.opt.Content)
+		o = m.Step(l.state, cluster.Entry{Index: index, Time: at, Input: in}, l.content)
 		l.mark.end()
 	}
 	if l.stalled = m.Stalled(o); l.stalled != "" {

@@ -525,9 +525,9 @@ func TestStalledEntryWaits(t *testing.T) {
 }
 
 func (l *Ledger[S, O]) seqNow() uint64 {
-	l.submitMu.Lock()
-	defer l.submitMu.Unlock()
-	return l.seq
+	l.outbox.mu.Lock()
+	defer l.outbox.mu.Unlock()
+	return l.outbox.seq
 }
 
 func TestLastRunDiedWhileStepping(t *testing.T) {

@@ -54,6 +54,7 @@ type diskOptions struct {
 // disk is raft's log, its few stable values and its snapshots, all in one directory. It adds to raft-wal
 //
 //   - a checksum on every entry, in Extensions, compared on every read: raft-wal trusts the disk;
+//   - beside the last entry of each batch, the commit index that was known then (commit.go);
 //   - a check of the unsealed segment before it is opened (scan.go);
 //   - what to do when a write fails: nothing is retried on a handle that failed. A full disk is waited for, with
 //     the log opened anew; anything else is the end of this log until the agent starts again;
@@ -66,6 +67,7 @@ type disk struct {
 	meta  *meta
 	snaps *snaps
 	files *files
+	page  *commitPage
 
 	mu   sync.Mutex // held by who writes; guards full
 	full bool       // the log must be opened anew before the next write
@@ -97,6 +99,9 @@ func openDisk(o diskOptions) (*disk, error) {
 		return nil, err
 	}
 	d.meta.fault = d.fail
+	if d.page, err = openCommitPage(o.dir); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	d.files = &files{dir: logDir, log: o.log, size: o.segment, fault: d.fail, sync: (*os.File).Sync}
 	if err := d.open(); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -104,8 +109,30 @@ func openDisk(o diskOptions) (*disk, error) {
 	if err := d.check(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	committed, err := d.committed()
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	d.page.store(committed) // what a cut took away is not committed any more
 	d.files.fillSpare()
 	return d, nil
+}
+
+// committed is the last entry known to be committed when the ledger was last open, 0 if none is known.
+func (d *disk) committed() (uint64, error) {
+	last, err := d.LastIndex()
+	if err != nil || last == 0 {
+		return 0, err
+	}
+	var l raft.Log
+	if err := d.wal.Load().GetLog(last, &l); err != nil {
+		return 0, err
+	}
+	known := d.page.load()
+	if len(l.Extensions) == 12 {
+		known = max(known, binary.LittleEndian.Uint64(l.Extensions[4:]))
+	}
+	return min(known, last), nil
 }
 
 // open repairs the end of the log, as far as a crash explains its state, and opens it.
@@ -159,13 +186,14 @@ func (d *disk) giveUp(err error) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum covers all of an entry that raft relies on.
-func checksum(l *raft.Log) []byte {
+// checksum covers all of an entry that raft relies on, and what follows it in Extensions.
+func checksum(l *raft.Log, rest []byte) []byte {
 	var head [17]byte
 	binary.LittleEndian.PutUint64(head[0:], l.Index)
 	binary.LittleEndian.PutUint64(head[8:], l.Term)
 	head[16] = byte(l.Type)
 	sum := crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data)
+	sum = crc32.Update(sum, castagnoli, rest)
 	return binary.LittleEndian.AppendUint32(nil, sum)
 }
 
@@ -174,7 +202,11 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	stamped := make([]*raft.Log, len(logs))
 	for i, l := range logs {
 		copied := *l
-		copied.Extensions = checksum(l)
+		var rest []byte
+		if i == len(logs)-1 {
+			rest = binary.LittleEndian.AppendUint64(nil, d.page.load())
+		}
+		copied.Extensions = append(checksum(l, rest), rest...)
 		stamped[i] = &copied
 	}
 	d.mu.Lock()
@@ -246,7 +278,8 @@ func (d *disk) read(index uint64, l *raft.Log) error {
 	if err := d.wal.Load().GetLog(index, l); err != nil {
 		return err
 	}
-	if string(l.Extensions) != string(checksum(l)) || l.Index != index {
+	sum, rest := l.Extensions[:min(4, len(l.Extensions))], l.Extensions[min(4, len(l.Extensions)):]
+	if string(sum) != string(checksum(l, rest)) || l.Index != index {
 		return fmt.Errorf("entry %d: checksum differs", index)
 	}
 	l.Extensions = nil
@@ -369,6 +402,9 @@ func (d *disk) Close() error {
 	var err error
 	if w := d.wal.Load(); w != nil {
 		err = w.Close()
+	}
+	if d.page != nil {
+		err = errors.Join(err, d.page.close())
 	}
 	return errors.Join(err, d.meta.shut())
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/shoal-dev/shoal/engine/desired"
 )
 
 // Ledger is one node's copy of the order of inputs and of the state that follows from it. It is safe for
@@ -32,9 +34,14 @@ type Ledger[S State, O any] struct {
 	stalled  string // why the next entry cannot be stepped; "" if it can
 	rejected []Rejected
 
-	submitMu sync.Mutex // guards seq, and keeps the order of seq the order of the log
-	seq      uint64
-	waiters  waiters[O]
+	feed    feed
+	content *wanting         // Options.Content, in the applier's hands
+	lacking []desired.Digest // what the state lacked when the ledger was opened
+
+	outbox     *outbox[O]
+	rounds     rounds
+	followers  followers
+	leadership atomic.Pointer[Leadership]
 
 	subMu   sync.Mutex // guards subs
 	subs    map[chan struct{}]bool
@@ -47,6 +54,8 @@ type Ledger[S State, O any] struct {
 	checkMu sync.Mutex    // held by who writes the checkpoint
 	over    chan struct{} // closed once nothing more will be appended
 	overOne sync.Once
+	shutOne sync.Once
+	shut    raft.Future
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	closed  atomic.Bool
@@ -70,8 +79,11 @@ func Open[S State, O any](ctx context.Context, o Options[S, O]) (*Ledger[S, O], 
 		state: o.Machine.New(),
 		subs:  map[chan struct{}]bool{},
 		over:  make(chan struct{}),
+
+		feed:    feed{ready: make(chan struct{})},
+		content: &wanting{Content: o.Content},
+		outbox:  newOutbox[O](),
 	}
-	l.waiters.bySeq = map[uint64]chan O{}
 	l.changes, _ = l.Subscribe()
 	var err error
 	if l.skip, err = readSkip(o.Dir); err != nil {
@@ -94,14 +106,15 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	committed, err := l.disk.committed()
+	if err != nil {
+		return err
+	}
 	if l.mark, err = openMark(o.Dir); err != nil {
 		return err
 	}
 	if l.mark.died > 0 {
 		o.Log.Warn("the last run ended while it stepped an entry; should it happen again, `shoal recover --skip` takes the entry out", "index", l.mark.died)
-	}
-	if o.Transport == nil {
-		_, o.Transport = raft.NewInmemTransport(raft.ServerAddress(o.Node))
 	}
 	notify := make(chan bool, 16)
 	conf := l.config(notify)
@@ -115,8 +128,16 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	}
 	l.running.Go(func() { l.apply(run) })
 	l.running.Go(func() { l.watch(run, notify) })
-	changes, _ := l.Subscribe()
-	l.running.Go(func() { l.tick(run, changes) })
+	if err := l.feedKnown(committed); err != nil {
+		return err
+	}
+	if len(l.lacking) > 0 && l.opt.Fetch != nil {
+		l.running.Go(func() { l.fetchLacking(run) })
+	}
+	for _, loop := range []func(context.Context, <-chan struct{}){l.tick, l.send} {
+		changes, _ := l.Subscribe()
+		l.running.Go(func() { loop(run, changes) })
+	}
 	return l.settleAlone(ctx)
 }
 
@@ -179,6 +200,12 @@ func (l *Ledger[S, O]) Diverged() bool {
 // end lets go of every Append that waits.
 func (l *Ledger[S, O]) end() { l.overOne.Do(func() { close(l.over) }) }
 
+// shutRaft stops raft: this node neither leads nor votes any more. Only Close waits for it.
+func (l *Ledger[S, O]) shutRaft() raft.Future {
+	l.shutOne.Do(func() { l.shut = l.raft.Shutdown() })
+	return l.shut
+}
+
 // Close stops the ledger. Appends under way return ErrClosed or are lost to their callers; what was acknowledged
 // is on disk.
 func (l *Ledger[S, O]) Close() error {
@@ -192,7 +219,7 @@ func (l *Ledger[S, O]) Close() error {
 	}
 	l.queue.close() // raft may wait for room in it
 	if l.raft != nil {
-		err = l.raft.Shutdown().Error()
+		err = l.shutRaft().Error()
 	}
 	l.changed()
 	l.running.Wait()

@@ -3,7 +3,6 @@ package ledger
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"path/filepath"
 	"syscall"
 )
@@ -16,17 +15,7 @@ type mark struct {
 }
 
 func openMark(dir string) (*mark, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "stepping"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("mark of the entry stepped: %w", err)
-	}
-	defer f.Close() // the mapping stays
-	if info, err := f.Stat(); err == nil && info.Size() < 8 {
-		if _, err := f.WriteAt(make([]byte, 8), 0); err != nil { // allocated, not a hole: a store to a hole on a full disk ends the process
-			return nil, fmt.Errorf("mark of the entry stepped: %w", err)
-		}
-	}
-	page, err := syscall.Mmap(int(f.Fd()), 0, 8, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	page, err := mapPage(filepath.Join(dir, "stepping"))
 	if err != nil {
 		return nil, fmt.Errorf("mark of the entry stepped: %w", err)
 	}

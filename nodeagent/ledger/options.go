@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"io"
 	"iter"
@@ -73,9 +74,16 @@ type Options[S State, O any] struct {
 	Content Content          // required
 	Genesis *cluster.Genesis // begins a ledger of one voter if Dir holds none; nil: one that is empty waits to be joined
 
-	Transport raft.Transport   // between voters; default: none, for a ring of one
-	Now       func() time.Time // default time.Now
-	Log       *slog.Logger     // default: discard
+	// Transport carries raft between the nodes; default: none, for a ring of one. Its own address is Node, and so
+	// is the address it is given of every other one.
+	Transport raft.Transport
+	// Fetch brings blobs from another node into Content. Default: nothing is fetched, an entry that lacks blobs waits.
+	Fetch func(ctx context.Context, from place.NodeID, blobs []desired.Digest) error
+	// Forward gives raw entries to the node that leads, whose Submit takes them with this node's identity as it was
+	// proved there, and returns what that returned. Default: Append waits until this node leads.
+	Forward func(ctx context.Context, leader place.NodeID, raw [][]byte) error
+	Now     func() time.Time // default time.Now
+	Log     *slog.Logger     // default: discard
 
 	SegmentSize     int           // bytes of one file of the log; default 8 MiB
 	SnapshotEntries int           // a snapshot is taken after so many entries; default 2048
@@ -96,6 +104,9 @@ func (o Options[S, O]) WithDefaults() Options[S, O] {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Transport == nil {
+		_, o.Transport = raft.NewInmemTransport(raft.ServerAddress(o.Node))
 	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = segmentSize
@@ -127,6 +138,7 @@ func (o Options[S, O]) Check() error {
 	m := o.Machine
 	whole := m.New != nil && m.Decode != nil && m.Snapshot != nil && m.Step != nil && m.Rejected != nil && m.Stalled != nil && m.Refuse != nil
 	must(whole, "Machine has a nil function")
+	must(o.Transport == nil || o.Transport.LocalAddr() == raft.ServerAddress(o.Node), "Transport's own address is not Node")
 	must(o.SegmentSize >= 64<<10, "SegmentSize is below 64 KiB")
 	must(o.Heartbeat >= 20*time.Millisecond, "Heartbeat is below 20 ms")
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -133,6 +134,21 @@ func (s *snaps) reserve() {
 	if err := f.Close(); err != nil {
 		s.log.Warn("reserve of snapshots", "err", err)
 	}
+}
+
+// snapshotReader reads a snapshot and knows where it stands in raft's log.
+type snapshotReader struct {
+	io.ReadCloser
+	at position
+}
+
+// Open opens a snapshot for reading.
+func (s *snaps) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	m, r, err := s.FileSnapshotStore.Open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, &snapshotReader{r, position{m.Index, m.Term}}, nil
 }
 
 // Create begins a snapshot.
