@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -43,7 +44,8 @@ type RingLedger interface {
 // Keeper keeps the ledger's list of nodes true. On the leader it turns the gossip's hints and the ends of leases into
 // entries; everywhere it has this node return that others had given up.
 type Keeper struct {
-	opt KeeperOptions
+	opt  KeeperOptions
+	told bool // the ledger has what this node says of itself; Run's
 
 	mu     sync.Mutex    // guards what follows
 	grants *lease.Grants // nil: this node does not lead
@@ -150,10 +152,13 @@ func (k *Keeper) look() (inputs []cluster.Input, wait time.Duration) {
 	})
 	wait = time.Hour
 	self := slices.IndexFunc(nodes, func(n *cluster.Node) bool { return n.ID == k.opt.Node })
-	if self >= 0 && (nodes[self].Down || !nodes[self].Up) {
-		up := k.opt.Up()
-		inputs = append(inputs, cluster.Input{NodeUp: &up})
-		wait = keeperPause
+	if self >= 0 && (nodes[self].Down || !k.told) {
+		if up := k.opt.Up(); differs(nodes[self], &up) {
+			inputs = append(inputs, cluster.Input{NodeUp: &up})
+			wait = keeperPause
+		} else {
+			k.told = true
+		}
 	}
 	if !k.lead() {
 		return inputs, wait
@@ -246,4 +251,11 @@ func knownToAll(nodes []*cluster.Node) int {
 	}
 	least := slices.MinFunc(nodes, func(a, b *cluster.Node) int { return cmp.Compare(a.Engine, b.Engine) })
 	return min(least.Engine, cluster.EngineVersion)
+}
+
+// differs says whether what the ledger has of this node is not what the node says.
+func differs(n *cluster.Node, up *cluster.NodeUp) bool {
+	return !n.Up || n.Down || n.Name != up.Name || n.Address != up.Address || n.Zone != up.Zone || n.Arch != up.Arch ||
+		n.Capacity != up.Capacity || n.Engine != up.Engine || n.Peer != up.Peer || n.Gossip != up.Gossip || n.Restarting != 0 ||
+		!maps.Equal(n.Labels, up.Labels)
 }

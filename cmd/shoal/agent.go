@@ -31,7 +31,9 @@ type agentOptions struct {
 	repositoryKey           string
 	knownHosts              []string
 	webhookSecret           string
-	gossip                  string
+	gossip, peers           string
+	join                    []string
+	token                   string
 	poll                    time.Duration
 	resync                  time.Duration
 	runc, shim, containerd  string
@@ -97,7 +99,10 @@ func (o *agentOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.repositoryKey, "repository-key", "", "file with the private key for --repository over ssh")
 	f.StringSliceVar(&o.knownHosts, "repository-known-hosts", nil, "files with the host keys for --repository over ssh; required there")
 	f.StringVar(&o.webhookSecret, "webhook-secret", os.Getenv("SHOAL_WEBHOOK_SECRET"), "secret of a forge's webhooks to /webhook on the Git server's port; $SHOAL_WEBHOOK_SECRET")
-	f.StringVar(&o.gossip, "gossip", "127.0.0.1:7946", "address and port of the gossip among nodes")
+	f.StringVar(&o.gossip, "gossip", ":7946", "address and port of the gossip among nodes; without an address, that of --address")
+	f.StringVar(&o.peers, "peers", ":7947", "address and port on which other nodes are answered")
+	f.StringSliceVar(&o.join, "join", nil, "nodes of the ring to join, HOST:PORT of their --peers; nothing happens if this node is in the ring already")
+	f.StringVar(&o.token, "token", os.Getenv("SHOAL_TOKEN"), "token to join with, from shoal token create; $SHOAL_TOKEN")
 	f.DurationVar(&o.poll, "poll", 30*time.Second, "between looks at --repository")
 	f.DurationVar(&o.resync, "resync", 30*time.Second, "between looks at everything although nothing was reported")
 	f.StringVar(&o.runc, "runc", "", "runc to use; default: the one inside this binary")

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +35,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
 	"github.com/shoal-dev/shoal/nodeagent/links"
+	"github.com/shoal-dev/shoal/nodeagent/peers"
 	"github.com/shoal-dev/shoal/nodeagent/probes"
 	"github.com/shoal-dev/shoal/nodeagent/registry"
 	"github.com/shoal-dev/shoal/nodeagent/renderer"
@@ -59,6 +58,12 @@ type machine struct {
 	volumes    *volumes.Volumes
 	probes     *probes.Prober
 	ring       *ring.Ring
+	peers      *peers.Peers
+	peering    peering
+	joinedKeys [][]byte // of the gossip, from who took us in
+	gossip     gossipPart
+	keeper     *nodeagent.Keeper
+	leases     *nodeagent.Leases
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
 	agent      *nodeagent.Agent
@@ -100,7 +105,7 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 		return nil, err
 	}
 	for _, open := range []func(context.Context) error{
-		m.openStore, m.openListeners, m.openLedger, m.openNetwork, m.openContainers, m.openPods, m.openSource,
+		m.openStore, m.openListeners, m.openPeers, m.openLedger, m.openNetwork, m.openKeeping, m.openContainers, m.openPods, m.openSource,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -153,29 +158,76 @@ func (m *machine) openListeners(context.Context) (err error) {
 	return nil
 }
 
+// openLedger opens the ledger and has this node in it. A node that was in it before does not wait for the others: what
+// its disk knows to be agreed on is enough to go on.
 func (m *machine) openLedger(ctx context.Context) (err error) {
 	pods, services, err := m.opt.ranges()
 	if err != nil {
 		return err
 	}
-	identity := make([]byte, 16)
-	if _, err := rand.Read(identity); err != nil {
-		return err
-	}
-	m.ledger, err = ledger.Open(ctx, ledger.Options[*cluster.State, cluster.Outcome]{
+	o := ledger.Options[*cluster.State, cluster.Outcome]{
 		Dir: m.dir.Path("ledger"), Node: m.dir.Node.ID, Boot: m.dir.Boot.ID, Content: m.content, Log: m.log, Machine: ledger.Cluster(),
-		Genesis: &cluster.Genesis{
-			Ring: hex.EncodeToString(identity), PodCIDR: pods, ServiceCIDR: services, Domain: m.opt.domain, Engine: cluster.EngineVersion,
-		},
-	})
-	if err != nil {
+		Transport: ledger.NewTransport(m.peers.RaftStream(), m.log), Forward: m.forward, Fetch: m.fetch,
+	}
+	if len(m.peers.Seeds()) == 0 { // who joined waits for the ledger of the ring
+		o.Genesis = &cluster.Genesis{
+			Ring: m.peers.Ring(), PodCIDR: pods, ServiceCIDR: services, Domain: m.opt.domain, Engine: cluster.EngineVersion,
+		}
+	}
+	if m.ledger, err = ledger.Open(ctx, o); err != nil {
 		return err
 	}
 	m.onClose(m.ledger.Close)
-	out, err := m.ledger.Append(ctx, cluster.Input{NodeUp: &cluster.NodeUp{
+	m.peering.ledger.Store(m.ledger)
+	if err := m.awaitLedger(ctx); err != nil {
+		return err
+	}
+	var known *cluster.Node
+	nodes := 0
+	m.ledger.View(func(s *cluster.State) {
+		known, _ = s.Nodes().Get(m.dir.Node.ID)
+		nodes = s.Nodes().Len()
+	})
+	if known != nil && known.Up && nodes > 1 {
+		return nil // the keeper tells the others what is new about this node
+	}
+	return m.tell(ctx, m.up())
+}
+
+// awaitLedger waits until a node that has just joined has got the ledger of its ring, and is in it.
+func (m *machine) awaitLedger(ctx context.Context) error {
+	changes, cancel := m.ledger.Subscribe()
+	defer cancel()
+	said := false
+	for {
+		if m.ledger.Applied() > 0 && (len(m.peers.Seeds()) == 0 || m.knows(m.dir.Node.ID)) {
+			return nil
+		}
+		if !said {
+			said = true
+			m.log.InfoContext(ctx, "waiting for the ring's ledger")
+		}
+		select {
+		case <-changes:
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// up is what this node says of itself.
+func (m *machine) up() cluster.NodeUp {
+	at, _ := m.ports() // was checked
+	return cluster.NodeUp{
 		ID: m.dir.Node.ID, Name: m.opt.name(), Key: m.dir.Node.Public(), Address: m.address, Arch: runtime.GOARCH, Zone: m.opt.zone,
-		Labels: m.opt.labels, Capacity: capacity(m.opt.dataDir), Engine: cluster.EngineVersion,
-	}})
+		Labels: m.opt.labels, Capacity: capacity(m.opt.dataDir), Engine: cluster.EngineVersion, Peer: at.peer.Port(), Gossip: at.gossip.Port(),
+	}
+}
+
+// tell puts what this node says of itself into the ledger.
+func (m *machine) tell(ctx context.Context, up cluster.NodeUp) error {
+	out, err := m.ledger.Append(ctx, cluster.Input{NodeUp: &up})
 	if err != nil {
 		return fmt.Errorf("announce this node: %w", err)
 	}
@@ -297,12 +349,14 @@ func (m *machine) wire() {
 	ledger := newLedgerPart(m)
 	m.agent = nodeagent.New(nodeagent.Options{
 		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls}, Links: linksPart{m.links},
-		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Resync: m.opt.resync, Log: m.log,
+		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
+		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(),
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls},
 		Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
+	m.peering.deployer.Store(m.deployer)
 	m.looks = newLooks(m.deployer, m.log)
 }
 
@@ -312,6 +366,10 @@ func (m *machine) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.agent.Run(ctx) })
 	g.Go(func() error { return m.probes.Run(ctx) })
+	g.Go(func() error { return m.gossip.run(ctx) })
+	g.Go(func() error { return m.meet(ctx) })
+	g.Go(func() error { return m.keeper.Run(ctx) })
+	g.Go(func() error { return m.leases.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })
 	node := &nodeagent.Node{
 		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,

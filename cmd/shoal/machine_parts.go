@@ -122,16 +122,52 @@ func (m *machine) pushed(ctx context.Context, progress io.Writer) {
 
 // openRing joins the gossip; a ring of one talks to nobody.
 func (m *machine) openRing(facts cluster.Ring) (err error) {
-	bind, err := netip.ParseAddrPort(m.opt.gossip)
+	at, err := m.ports()
 	if err != nil {
-		return usageError{fmt.Errorf("--gossip %s: expected an address and port, such as 127.0.0.1:7946", m.opt.gossip)}
+		return err
 	}
-	m.ring, err = ring.Open(ring.Options{Dir: m.dir.Path("ring"), Node: m.dir.Node.ID, Ring: facts.Ring, Bind: bind, Log: m.log})
+	m.ring, err = ring.Open(ring.Options{Dir: m.dir.Path("ring"), Node: m.dir.Node.ID, Ring: facts.Genesis.Ring, Bind: at.gossip, Keys: m.joinedKeys, Log: m.log})
 	if err != nil {
 		return err
 	}
 	m.onClose(m.ring.Close)
+	m.peering.ring.Store(m.ring)
 	return nil
+}
+
+// meet has this node gossip with the others of the ring, for as long as it hears of none.
+func (m *machine) meet(ctx context.Context) error {
+	changes, cancel := m.ledger.Subscribe()
+	defer cancel()
+	for {
+		var others []netip.AddrPort
+		for _, n := range m.members() {
+			if n.ID != m.dir.Node.ID {
+				others = append(others, n.Gossip)
+			}
+		}
+		alive := 0
+		for _, heard := range m.gossip.Alive() {
+			if heard {
+				alive++
+			}
+		}
+		if len(others) > 0 && alive < 2 {
+			if _, err := m.ring.Join(others...); err != nil {
+				m.log.InfoContext(ctx, "no other node of the ring gossips yet", "err", err)
+			}
+		}
+		var again <-chan time.Time
+		if len(others) > 0 {
+			again = time.After(time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changes:
+		case <-again:
+		}
+	}
 }
 
 func (m *machine) hostWarnings() []string {

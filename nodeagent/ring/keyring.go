@@ -19,10 +19,10 @@ const keySize = 32
 // loadKeyring reads the ring's keys from path: a JSON list of base64 strings, the one to encrypt with first, as serf
 // writes it. If there is none it begins one with a random key. What cannot be read is an error and stays as it is:
 // with another key the node would not find its ring.
-func loadKeyring(path string) (*memberlist.Keyring, error) {
+func loadKeyring(path string, given [][]byte) (*memberlist.Keyring, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return newKeyring(path)
+		return newKeyring(path, given)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read keyring: %w", err)
@@ -44,17 +44,20 @@ func loadKeyring(path string) (*memberlist.Keyring, error) {
 	return memberlist.NewKeyring(keys, keys[0])
 }
 
-func newKeyring(path string) (*memberlist.Keyring, error) {
-	key := make([]byte, keySize)
-	rand.Read(key)
-	b, err := json.Marshal([]string{base64.StdEncoding.EncodeToString(key)})
+func newKeyring(path string, keys [][]byte) (*memberlist.Keyring, error) {
+	if len(keys) == 0 {
+		key := make([]byte, keySize)
+		rand.Read(key)
+		keys = [][]byte{key}
+	}
+	b, err := json.Marshal(keys) // as base64
 	if err != nil {
 		return nil, err
 	}
 	if err := replaceFile(path, append(b, '\n')); err != nil {
 		return nil, fmt.Errorf("make keyring: %w", err)
 	}
-	return memberlist.NewKeyring([][]byte{key}, key)
+	return memberlist.NewKeyring(keys, keys[0])
 }
 
 // replaceFile writes path whole and durably, with mode 0600.

@@ -37,6 +37,7 @@ type Options struct {
 	Node place.NodeID      // required
 	Ring string            // required: the ring's identity; packets of another are dropped
 	Bind netip.AddrPort    // default 127.0.0.1:7946; port 0 takes any
+	Keys [][]byte          // of the ring, the one to encrypt with first, for a first start; default: a new one
 	Tags map[string]string // told to all members; encoded at most 512 bytes
 	Log  *slog.Logger      // default: discard
 }
@@ -84,7 +85,7 @@ func Open(o Options) (*Ring, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	keys, err := loadKeyring(o.path("keyring"))
+	keys, err := loadKeyring(o.path("keyring"), o.Keys)
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
@@ -285,6 +286,9 @@ func (r *Ring) Members() []Member {
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	return members
 }
+
+// Keys are the ring's, the one to encrypt with first.
+func (r *Ring) Keys() [][]byte { return r.keys.GetKeys() }
 
 // Events gives what happens, in the order this node learns of it, from Open on. There is one consumer. The channel
 // is closed by Close.

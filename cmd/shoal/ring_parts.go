@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/ledger"
+	"github.com/shoal-dev/shoal/nodeagent/ring"
+)
+
+// What stands here fits ring, ledger and peers to what the loop asks of a ring.
+
+// ringPart is the other nodes, for the deployer.
+type ringPart struct{ m *machine }
+
+func (r ringPart) Voters() (voters []place.NodeID) {
+	for _, member := range r.m.ledger.Members() {
+		if member.Voter {
+			voters = append(voters, member.ID)
+		}
+	}
+	return voters
+}
+
+func (r ringPart) Leading() bool { return r.m.ledger.Leading() }
+
+func (r ringPart) Vote(ctx context.Context, v nodeagent.Vote) (d nodeagent.Decision, err error) {
+	leader, known := r.m.ledger.Leader()
+	if !known {
+		return d, errors.New("the ring has no leader now")
+	}
+	return d, r.m.peers.Call(ctx, leader, pathVote, v, &d)
+}
+
+// keeperLedger is the ledger, for the keeper.
+type keeperLedger struct{ *clusterLedger }
+
+// Leading waits for all that leaders before it have committed.
+func (l keeperLedger) Leading() bool {
+	_, ok := l.Leadership()
+	return ok
+}
+
+func (l keeperLedger) Verify(ctx context.Context) (uint64, error) {
+	if _, _, err := l.clusterLedger.Verify(ctx); err != nil {
+		return 0, err
+	}
+	if !l.Leading() {
+		return 0, ledger.ErrNotLeader
+	}
+	return l.Applied(), nil
+}
+
+// gossipPart is who answers, for the keeper.
+type gossipPart struct {
+	ring   *ring.Ring
+	events chan struct{}
+}
+
+func newGossipPart(r *ring.Ring) gossipPart {
+	return gossipPart{ring: r, events: make(chan struct{}, 1)}
+}
+
+func (g gossipPart) Alive() map[place.NodeID]bool {
+	alive := map[place.NodeID]bool{}
+	for _, m := range g.ring.Members() {
+		alive[m.ID] = m.Status == ring.Alive
+	}
+	return alive
+}
+
+func (g gossipPart) Events() <-chan struct{} { return g.events }
+
+// run turns the gossip's events into a nudge, until ctx ends.
+func (g gossipPart) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case _, ok := <-g.ring.Events():
+			if !ok {
+				return nil
+			}
+			select {
+			case g.events <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// openKeeping opens what keeps the list of nodes true, and this node's lease.
+func (m *machine) openKeeping(context.Context) (err error) {
+	m.gossip = newGossipPart(m.ring)
+	m.keeper = nodeagent.NewKeeper(nodeagent.KeeperOptions{
+		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Up: m.up, Now: bootTime, Log: m.log,
+	})
+	m.peering.keeper.Store(m.keeper)
+	m.leases, err = nodeagent.NewLeases(nodeagent.LeasesOptions{
+		Node: m.dir.Node.ID, Ledger: m.ledger, Renew: m.renewLease, Now: bootTime, File: filepath.Join(m.opt.runDir, "lease"), Log: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	m.onClose(m.leases.Close)
+	return nil
+}
+
+// bootTime is ms since the machine was started, sleep included.
+func bootTime() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic(fmt.Errorf("CLOCK_BOOTTIME: %w", err)) // Linux has had it since 2.6.39
+	}
+	return t.Nano() / 1_000_000
+}
+
+func publicKey(k ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(k) }
