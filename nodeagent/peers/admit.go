@@ -18,7 +18,7 @@ import (
 
 // answerJoin is the ring's side of a join. The joiner has seen our certificate; we know nothing of it yet.
 func (p *Peers) answerJoin(conn *tls.Conn, from net.Addr) {
-	defer conn.Close() //nolint:errcheck // all was said
+	defer conn.Close()
 	var remote netip.AddrPort
 	if a, ok := from.(*net.TCPAddr); ok {
 		remote = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
@@ -40,8 +40,8 @@ func (p *Peers) answerJoin(conn *tls.Conn, from net.Addr) {
 		err = errors.New("too many nodes join at once: try again")
 	}
 	if err != nil {
-		var refused *RefusedError
-		r = joinReply{Error: err.Error(), Refused: errors.As(err, &refused)}
+		_, refused := errors.AsType[*RefusedError](err)
+		r = joinReply{Error: err.Error(), Refused: refused}
 		p.opt.Log.Warn("join refused", "from", remote, "err", err)
 	}
 	writeFrame(conn, nil, r) //nolint:errcheck // the joiner asks again then

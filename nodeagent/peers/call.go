@@ -34,7 +34,7 @@ type CallError struct {
 
 func (e *CallError) Error() string { return fmt.Sprintf("node %s: %s", e.Node, e.Text) }
 
-// newTransport pools connections by node: the host of a URL is the NodeID.
+// newTransport makes connections for the pool: the host of an address is the NodeID.
 func (p *Peers) newTransport() *http.Transport {
 	var only http.Protocols
 	only.SetHTTP2(true)
@@ -54,8 +54,8 @@ func (p *Peers) newTransport() *http.Transport {
 	}
 }
 
-// Client speaks HTTP/2 to one node, whatever host its requests name. Connections are shared and pooled; the caller
-// bounds its requests by their contexts.
+// Client speaks HTTP/2 to one node, whatever host its requests name. All requests to a node share a connection; the
+// caller bounds them by their contexts.
 func (p *Peers) Client(node place.NodeID) *http.Client {
 	return &http.Client{
 		Transport:     toNode{p, node},
@@ -66,12 +66,6 @@ func (p *Peers) Client(node place.NodeID) *http.Client {
 type toNode struct {
 	peers *Peers
 	node  place.NodeID
-}
-
-func (t toNode) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host, r.Host = "https", string(t.node), ""
-	return t.peers.client.RoundTrip(r)
 }
 
 // Call posts in as JSON to path at a node and reads its answer into out; nil sends or reads nothing. It gives up
@@ -98,7 +92,7 @@ func (p *Peers) Call(ctx context.Context, node place.NodeID, path string, in, ou
 	if err != nil {
 		return fmt.Errorf("call %s at node %s: %w", path, node, err)
 	}
-	defer answer.Body.Close() //nolint:errcheck // read to its end, or given up
+	defer answer.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	switch {
 	case err != nil:
@@ -118,6 +112,6 @@ func (p *Peers) Call(ctx context.Context, node place.NodeID, path string, in, ou
 
 // IsUnreachable says whether err means that a node gave no answer, rather than one that was no.
 func IsUnreachable(err error) bool {
-	var answered *CallError
-	return err != nil && !errors.As(err, &answered)
+	_, answered := errors.AsType[*CallError](err)
+	return err != nil && !answered
 }

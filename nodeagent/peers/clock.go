@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/place"
@@ -36,18 +37,30 @@ func (p *Peers) now() time.Time {
 
 func apart(a, b time.Time) time.Duration { return a.Sub(b).Abs() }
 
-// doubt makes the clock be compared with the others' if a certificate's dates do not fit it. Once a minute at most:
-// any node that was off for long has such a certificate.
-func (p *Peers) doubt(c *x509.Certificate, now time.Time) {
-	if !now.After(c.NotAfter) && !c.NotBefore.After(now.Add(skew)) {
-		return
+// alarm goes off at most once a minute: what sets it off may come from others.
+type alarm struct{ last atomic.Int64 }
+
+func (a *alarm) goesOff() bool {
+	last, at := a.last.Load(), time.Now().UnixNano()
+	return (last == 0 || at-last > int64(time.Minute)) && a.last.CompareAndSwap(last, at)
+}
+
+// doubtClock makes the clock be compared with the others' if a certificate's dates do not fit it. Any node that was off
+// for long has such a one.
+func (p *Peers) doubtClock(c *x509.Certificate, now time.Time) {
+	if !plausible(c, now) && p.clockAlarm.goesOff() {
+		p.unsure.Store(true)
+		p.wake()
 	}
-	last, at := p.doubted.Load(), time.Now().UnixNano()
-	if at-last < int64(time.Minute) && last != 0 || !p.doubted.CompareAndSwap(last, at) {
-		return
+}
+
+// doubtTrust makes the certificate be renewed by another node, from which this one learns the authorities, if a node
+// of the ring shows a certificate of one that this node never heard of: they were exchanged while it was off.
+func (p *Peers) doubtTrust(c *x509.Certificate, node place.NodeID) {
+	if _, err := p.trust.Load().by(c, true); err != nil && p.Known(node) && p.trustAlarm.goesOff() {
+		p.stale.Store(true)
+		p.wake()
 	}
-	p.unsure.Store(true)
-	p.wake()
 }
 
 // maxVotes is how many nodes are asked for their time.

@@ -90,8 +90,7 @@ func Join(ctx context.Context, addrs []string, t Token, j Joining) (Reply, error
 		if err == nil {
 			return r, j.keep(r)
 		}
-		var refused *RefusedError
-		if errors.As(err, &refused) {
+		if _, ok := errors.AsType[*RefusedError](err); ok {
 			return Reply{}, fmt.Errorf("join: %w", err)
 		}
 		errs = append(errs, fmt.Errorf("join by %s: %w", addr, err))
@@ -113,7 +112,7 @@ func (j Joining) at(ctx context.Context, addr string, t Token) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	defer raw.Close() //nolint:errcheck // all was read
+	defer raw.Close()
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 	conn := tls.Client(raw, base(protoJoin, func(s tls.ConnectionState) error { return pinned(s.PeerCertificates, t, j.Now()) }))

@@ -38,7 +38,7 @@ func (p *Peers) accept() {
 		lc = 5 * time.Millisecond
 		w := p.wires.accepted(c)
 		if w == nil {
-			c.Close() //nolint:errcheck // too many, or it is over
+			c.Close()
 			continue
 		}
 		if t, ok := c.(*net.TCPConn); ok {
@@ -55,7 +55,7 @@ func (p *Peers) welcome(w *wire, config *tls.Config) {
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		p.opt.Log.Debug("connection refused", "from", w.RemoteAddr().String(), "err", err)
-		w.Close() //nolint:errcheck // it was refused
+		w.Close()
 		return
 	}
 	state := conn.ConnectionState()
@@ -65,7 +65,7 @@ func (p *Peers) welcome(w *wire, config *tls.Config) {
 	}
 	p.wires.shaken(w, node)
 	if node != "" && !p.Known(node) { // it left during the handshake, and Recheck did not see it
-		w.Close() //nolint:errcheck // it was refused
+		w.Close()
 		return
 	}
 	switch state.NegotiatedProtocol {
@@ -102,12 +102,12 @@ func (p *Peers) dial(ctx context.Context, node place.NodeID, protocol string) (*
 	}
 	conn := tls.Client(w, p.clientConfig(protocol, node))
 	if err := conn.HandshakeContext(ctx); err != nil {
-		w.Close() //nolint:errcheck // the handshake's error says why
+		w.Close()
 		return nil, err
 	}
 	p.wires.shaken(w, node)
 	if !p.Known(node) {
-		w.Close() //nolint:errcheck // see below
+		w.Close()
 		return nil, &UnknownError{Node: node}
 	}
 	return conn, nil
@@ -142,7 +142,7 @@ func (h *handoff) put(c net.Conn) {
 	select {
 	case h.conns <- c:
 	case <-h.over:
-		c.Close() //nolint:errcheck // nobody wants it
+		c.Close()
 	}
 }
 

@@ -28,9 +28,11 @@ type Peers struct {
 	cert  atomic.Pointer[tls.Certificate]
 	mu    sync.Mutex // held while trust or cert change, and their files
 
-	corrected atomic.Pointer[correction] // nil while this machine's clock is believed
-	doubted   atomic.Int64               // when it was doubted last
-	unsure    atomic.Bool                // it is to be compared with the others'
+	corrected  atomic.Pointer[correction] // nil while this machine's clock is believed
+	clockAlarm alarm
+	unsure     atomic.Bool // the clock is to be compared with the others'
+	trustAlarm alarm
+	stale      atomic.Bool // the authorities are to be learnt from the others
 
 	listener net.Listener
 	wires    *wires
@@ -39,6 +41,7 @@ type Peers struct {
 	server   *http.Server
 	mux      *http.ServeMux
 	client   *http.Transport
+	pool     *pool
 	joins    chan struct{} // a place for each join under way
 	renews   chan struct{} // a place for each renewal that is answered
 	look     chan struct{} // the renewal looks at the clock again
@@ -114,7 +117,7 @@ func Open(o Options) (*Peers, error) {
 		return nil, fmt.Errorf("open peers: %w", err)
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
-	p.client = p.newTransport()
+	p.client, p.pool = p.newTransport(), newPool()
 	p.server = p.newServer()
 	return p, nil
 }
@@ -214,7 +217,6 @@ func (p *Peers) Close() error {
 	p.raft.close()
 	p.incoming.close()
 	err = errors.Join(err, p.server.Close())
-	p.client.CloseIdleConnections()
 	p.wires.closeAll()
 	p.running.Wait()
 	if err != nil && !errors.Is(err, net.ErrClosed) {

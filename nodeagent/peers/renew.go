@@ -83,23 +83,29 @@ func (p *Peers) wake() {
 // dueIn is when the certificate is to be renewed; 0 or less is now.
 func (p *Peers) dueIn() time.Duration {
 	c, t, now := p.cert.Load().Leaf, p.trust.Load(), p.now()
-	if c.CheckSignatureFrom(t.signer().cert) != nil || !p.plausible(c, now) {
+	if p.stale.Load() || c.CheckSignatureFrom(t.signer().cert) != nil || !plausible(c, now) {
 		return 0
 	}
 	return c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) * 2 / 3).Sub(now)
 }
 
 // plausible says whether a certificate's dates fit the clock.
-func (p *Peers) plausible(c *x509.Certificate, now time.Time) bool {
+func plausible(c *x509.Certificate, now time.Time) bool {
 	return !c.NotBefore.After(now.Add(skew)) && !now.After(c.NotAfter)
 }
 
 // renew gets a fresh certificate: from this node itself if it has the authority's key, else from one that does. A holder
-// whose own certificate does not fit its clock asks the others first, for the clock may be what is wrong.
+// whose own certificate does not fit its clock asks the others first, for the clock may be what is wrong; so does one that
+// sees certificates of an authority it does not know.
 func (p *Peers) renew(ctx context.Context) error {
 	holds := p.trust.Load().signer().key != nil
-	if holds && p.plausible(p.cert.Load().Leaf, p.now()) {
+	if holds && !p.stale.Load() && plausible(p.cert.Load().Leaf, p.now()) {
 		return p.renewSelf()
+	}
+	if holds { // nobody waits for those that are down, if this node can help itself
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*shakeTime)
+		defer cancel()
 	}
 	var errs []error
 	compared := false
@@ -121,7 +127,7 @@ func (p *Peers) renew(ctx context.Context) error {
 	}
 	if holds {
 		if !compared {
-			p.compareClocks(ctx)
+			p.compareClocks(p.ctx)
 		}
 		return p.renewSelf()
 	}
@@ -201,6 +207,7 @@ func (p *Peers) install(c *x509.Certificate, authorities []authority) error {
 		return fmt.Errorf("keep certificate: %w", err)
 	}
 	p.cert.Store(certificate(c, by.cert, p.opt.Key))
+	p.stale.Store(false)
 	p.opt.Log.Info("certificate renewed", "end", c.NotAfter.UTC(), "authority", by.pin.Short())
 	return nil
 }
@@ -211,7 +218,7 @@ func (p *Peers) askRenewal(ctx context.Context, node place.NodeID, m renewMessag
 	if err != nil {
 		return renewReply{}, fmt.Errorf("node %s: %w", node, err)
 	}
-	defer conn.Close() //nolint:errcheck // all was read
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.NetConn().Close() })
 	defer stop()
 	conn.SetDeadline(time.Now().Add(callTime)) //nolint:errcheck // an open connection takes one
@@ -234,7 +241,7 @@ func (p *Peers) askRenewal(ctx context.Context, node place.NodeID, m renewMessag
 
 // answerRenewal is the other side: node has proven its key, and is Known.
 func (p *Peers) answerRenewal(conn *tls.Conn, node place.NodeID) {
-	defer conn.Close() //nolint:errcheck // all was said
+	defer conn.Close()
 	select {
 	case p.renews <- struct{}{}:
 		defer func() { <-p.renews }()

@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -96,6 +97,30 @@ func (b *book) admit(_ context.Context, r JoinRequest) error {
 	g.UsedBy, b.names[r.Name] = r.Node, r.Node
 	b.nodes[r.Node] = Member{ID: r.Node, Peer: r.Peer, Gossip: r.Gossip}
 	return nil
+}
+
+func (b *book) admitted() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.admits
+}
+
+func (b *book) setBroken(broken bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.broken = broken
+}
+
+func (b *book) clockIs(now func() time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clock = now
+}
+
+func (b *book) letHold(id place.NodeID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.holders[id] = true
 }
 
 // watch is a clock that tests set.
@@ -202,11 +227,12 @@ func (m *machine) stop() {
 // begin makes the first node of a ring.
 func begin(t *testing.T) *machine {
 	t.Helper()
+	noLeaks(t)
 	m := newMachine(t, newBook())
 	if err := Begin(m.dir, testRing, m.key, m.clock.now()); err != nil {
 		t.Fatal(err)
 	}
-	m.book.holders[m.id()] = true
+	m.book.letHold(m.id())
 	return m.start().serve()
 }
 
@@ -244,6 +270,19 @@ func await(t *testing.T, what string, cond func() bool) {
 		}
 	}
 }
+
+// count is how many connections are open, and how many of them in their handshake.
+func (ws *wires) count() (open, shaking int) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return len(ws.all), len(ws.shaking)
+}
+
+// hangUp closes the node's connections.
+func (m *machine) hangUp() { m.wires.closeIf(func(place.NodeID) bool { return true }) }
+
+// leaf is the node's certificate.
+func (m *machine) leaf() *x509.Certificate { return m.cert.Load().Leaf }
 
 // noLeaks fails the test if goroutines of this package outlive it.
 func noLeaks(t *testing.T) {

@@ -29,13 +29,16 @@ func From(r *http.Request) place.NodeID {
 	return node
 }
 
+// maxStreams is how many requests one node may have under way here; further ones wait at that node.
+const maxStreams = 1000
+
 func (p *Peers) newServer() *http.Server {
 	var only http.Protocols
 	only.SetHTTP2(true)
 	return &http.Server{
 		Handler:           http.HandlerFunc(p.serve),
 		Protocols:         &only,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 256, SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second, WriteByteTimeout: 10 * time.Second},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second, WriteByteTimeout: 10 * time.Second},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * idleTime, // the caller closes first
 		MaxHeaderBytes:    64 << 10,

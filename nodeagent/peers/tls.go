@@ -42,10 +42,11 @@ func (p *Peers) check(chain []*x509.Certificate, retired, dated bool) (place.Nod
 		return "", err
 	}
 	if _, err := t.by(chain[0], retired); err != nil {
+		p.doubtTrust(chain[0], node)
 		return "", fmt.Errorf("node %s: %w", node, err)
 	}
 	now := p.now()
-	p.doubt(chain[0], now)
+	p.doubtClock(chain[0], now)
 	if !dated {
 		return node, nil
 	}

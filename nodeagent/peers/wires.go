@@ -83,7 +83,7 @@ func (ws *wires) accepted(c net.Conn) *wire {
 	ws.shaking = append(ws.shaking, w)
 	ws.mu.Unlock()
 	if oldest != nil {
-		oldest.Close() //nolint:errcheck // it is given up
+		oldest.Close()
 	}
 	return w
 }
@@ -126,7 +126,7 @@ func (ws *wires) closeIf(gone func(place.NodeID) bool) (closed int) {
 	for node, list := range byNode {
 		if gone(node) {
 			for _, w := range list {
-				w.Close() //nolint:errcheck // nothing more is said to it
+				w.Close()
 				closed++
 			}
 		}
@@ -144,13 +144,6 @@ func (ws *wires) closeAll() {
 	}
 	ws.mu.Unlock()
 	for _, w := range list {
-		w.Close() //nolint:errcheck // it is over
+		w.Close()
 	}
-}
-
-// count is how many connections are open, and how many of them in their handshake.
-func (ws *wires) count() (open, shaking int) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	return len(ws.all), len(ws.shaking)
 }
