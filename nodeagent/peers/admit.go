@@ -17,10 +17,10 @@ import (
 )
 
 // answerJoin is the ring's side of a join. The joiner has seen our certificate; we know nothing of it yet.
-func (p *Peers) answerJoin(conn *tls.Conn, from net.Addr) {
+func (p *Peers) answerJoin(conn *tls.Conn, w *wire) {
 	defer conn.Close()
 	var remote netip.AddrPort
-	if a, ok := from.(*net.TCPAddr); ok {
+	if a, ok := w.RemoteAddr().(*net.TCPAddr); ok {
 		remote = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
 	conn.SetDeadline(time.Now().Add(shakeTime)) //nolint:errcheck // an open connection takes one
@@ -28,6 +28,7 @@ func (p *Peers) answerJoin(conn *tls.Conn, from net.Addr) {
 	if err != nil {
 		return
 	}
+	p.wires.shaken(w, "")
 	var r joinReply
 	select {
 	case p.joins <- struct{}{}:

@@ -59,18 +59,17 @@ func (p *Peers) welcome(w *wire, config *tls.Config) {
 		return
 	}
 	state := conn.ConnectionState()
-	var node place.NodeID
-	if len(state.PeerCertificates) > 0 {
-		node, _ = nodeIn(state.PeerCertificates[0], p.Ring()) // verified in the handshake
+	if state.NegotiatedProtocol == protoJoin { // as good as in its handshake until it has sent something
+		p.answerJoin(conn, w)
+		return
 	}
+	node, _ := nodeIn(state.PeerCertificates[0], p.Ring()) // verified in the handshake
 	p.wires.shaken(w, node)
-	if node != "" && !p.Known(node) { // it left during the handshake, and Recheck did not see it
+	if !p.Known(node) { // it left during the handshake, and Recheck did not see it
 		w.Close()
 		return
 	}
 	switch state.NegotiatedProtocol {
-	case protoJoin:
-		p.answerJoin(conn, w.RemoteAddr())
 	case protoRenew:
 		p.answerRenewal(conn, node)
 	case protoRaft:

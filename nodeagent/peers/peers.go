@@ -52,8 +52,8 @@ type Peers struct {
 }
 
 const (
-	maxJoins  = 16
-	maxRenews = 64
+	maxJoins  = 256 // as many as a room full of machines that is switched on
+	maxRenews = 256
 )
 
 // Begin makes the authority of a new ring, and this node its first. ring is the ring's identity, 32 hex digits. If the

@@ -149,7 +149,7 @@ var spring = time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)
 // machine is one node of a test; its files and its clock outlive its Peers.
 type machine struct {
 	*Peers
-	t     *testing.T
+	t     testing.TB
 	book  *book
 	dir   string
 	key   ed25519.PrivateKey
@@ -176,7 +176,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-func newMachine(t *testing.T, b *book) *machine {
+func newMachine(t testing.TB, b *book) *machine {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -225,7 +225,7 @@ func (m *machine) stop() {
 }
 
 // begin makes the first node of a ring.
-func begin(t *testing.T) *machine {
+func begin(t testing.TB) *machine {
 	t.Helper()
 	noLeaks(t)
 	m := newMachine(t, newBook())
@@ -262,7 +262,7 @@ func (m *machine) join(name string) *machine {
 }
 
 // await waits until cond is true.
-func await(t *testing.T, what string, cond func() bool) {
+func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -285,7 +285,7 @@ func (m *machine) hangUp() { m.wires.closeIf(func(place.NodeID) bool { return tr
 func (m *machine) leaf() *x509.Certificate { return m.cert.Load().Leaf }
 
 // noLeaks fails the test if goroutines of this package outlive it.
-func noLeaks(t *testing.T) {
+func noLeaks(t testing.TB) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() { // runs after those that were registered later, which close everything
