@@ -55,7 +55,7 @@ type diskOptions struct {
 //
 //   - a checksum on every entry, in Extensions, compared on every read: raft-wal trusts the disk;
 //   - beside the last entry of each batch, the commit index that was known then (commit.go);
-//   - a check of the unsealed segment before it is opened (scan.go);
+//   - a check of the unsealed segment before it is opened (scan.go), and an index where raft-wal forgets it (seal.go);
 //   - what to do when a write fails: nothing is retried on a handle that failed. A full disk is waited for, with
 //     the log opened anew; anything else is the end of this log until the agent starts again;
 //   - entries stay until two snapshots are past them, so that a damaged snapshot costs nothing.
@@ -103,6 +103,7 @@ func openDisk(o diskOptions) (*disk, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.files = &files{dir: logDir, log: o.log, size: o.segment, fault: d.fail, sync: (*os.File).Sync}
+	d.meta.sealed = d.files.sealed
 	if err := d.open(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

@@ -22,6 +22,8 @@ type files struct {
 	size  int // bytes of a segment
 	fault func(error)
 	sync  func(*os.File) error // (*os.File).Sync; a test's disk fails here
+
+	indexed map[uint64]uint64 // where the index begins that sealed added to a segment, by its ID
 }
 
 var _ types.VFS = (*files)(nil)

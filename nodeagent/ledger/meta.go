@@ -31,7 +31,8 @@ const (
 //	crc32c   4 bytes, of turn, length and payload
 //	payload  JSON of metaRecord
 type meta struct {
-	fault func(error) // told of a write that failed; nil while the file is made
+	fault  func(error) // told of a write that failed; nil while the file is made
+	sealed func(types.PersistentState) (types.PersistentState, error)
 
 	mu   sync.Mutex // guards all below
 	f    *os.File
@@ -186,6 +187,10 @@ func (m *meta) Load(string) (types.PersistentState, error) {
 
 // CommitState replaces the list of segments.
 func (m *meta) CommitState(s types.PersistentState) error {
+	s, err := m.sealed(s)
+	if err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.writeLocked(metaRecord{Segments: s, Stable: m.rec.Stable})
