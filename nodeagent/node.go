@@ -30,6 +30,7 @@ type Node struct {
 	LogDir   string
 	Warnings func() []string // of the host
 	Pulls    func() []api.Pull
+	Facts    RingFacts
 }
 
 // Status is how it is going.

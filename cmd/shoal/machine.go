@@ -62,12 +62,14 @@ type machine struct {
 	peering    peering
 	joinedKeys [][]byte // of the gossip, from who took us in
 	gossip     gossipPart
+	adopted    []source.Ref // that the mirror has taken over from the ledger
 	keeper     *nodeagent.Keeper
 	leases     *nodeagent.Leases
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
 	agent      *nodeagent.Agent
 	deployer   *nodeagent.Deployer
+	node       *nodeagent.Node
 	journal    *nodeagent.Journal
 	looks      *looks
 	socket     net.Listener
@@ -330,11 +332,18 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 	}
 	m.mirror, err = gitsync.Open(ctx, gitsync.Options{
 		Dir: m.dir.Path("git"), URL: m.opt.repository, Branch: m.opt.branch, Auth: auth, Interval: m.opt.poll, Log: m.log,
+		Agree: m.agreeRefs,
 	})
 	if err != nil {
 		return err
 	}
 	m.onClose(func() error { m.mirror.Close(); return nil })
+	inside, err := githost.New(githost.Options{Repo: m.mirror, Inside: true, Log: m.log})
+	if err != nil {
+		return err
+	}
+	m.peering.mirror.Store(m.mirror)
+	m.peering.git.Store(inside)
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -356,7 +365,12 @@ func (m *machine) wire() {
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls},
 		Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
+	m.node = &nodeagent.Node{
+		Facts: m.ringFactsFor(),
+		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,
+	}
 	m.peering.deployer.Store(m.deployer)
+	m.peering.node.Store(m.node)
 	m.looks = newLooks(m.deployer, m.log)
 }
 
@@ -371,12 +385,10 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.keeper.Run(ctx) })
 	g.Go(func() error { return m.leases.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })
-	node := &nodeagent.Node{
-		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,
-	}
-	g.Go(func() error { return api.NewServer(node, m.log).Serve(ctx, m.socket) })
+	g.Go(func() error { return api.NewServer(m.node, m.log).Serve(ctx, m.socket) })
 	g.Go(func() error { return m.looks.run(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
+	g.Go(func() error { return m.followRefs(ctx) })
 	if l := m.listeners["git"]; l != nil {
 		server, err := githost.New(githost.Options{
 			Repo: m.mirror, Token: m.opt.gitToken, Log: m.log,

@@ -19,6 +19,9 @@ import (
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/api"
+	"github.com/shoal-dev/shoal/nodeagent/githost"
+	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
 	"github.com/shoal-dev/shoal/nodeagent/peers"
 	"github.com/shoal-dev/shoal/nodeagent/ring"
@@ -30,6 +33,8 @@ const (
 	pathBlobs  = "/content/blobs" // bytes by digest, to any node
 	pathLease  = "/lease"         // a renewal, to the leader
 	pathVote   = "/vote"          // a render, to the leader
+	pathTake   = "/git/take"      // commits that the asking node has, to a voter
+	pathWhere  = "/where"         // how far a node is
 )
 
 // clusterLedger is the ledger that runs.
@@ -40,6 +45,9 @@ type peering struct {
 	ledger   atomic.Pointer[clusterLedger]
 	keeper   atomic.Pointer[nodeagent.Keeper]
 	deployer atomic.Pointer[nodeagent.Deployer]
+	node     atomic.Pointer[nodeagent.Node]
+	mirror   atomic.Pointer[gitsync.Mirror]
+	git      atomic.Pointer[githost.Server] // the same, for other nodes
 	ring     atomic.Pointer[ring.Ring]
 }
 
@@ -79,6 +87,9 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathBlobs, answerPeer(m.blobsAsked))
 	m.peers.Handle("POST "+pathLease, answerPeer(m.leaseAsked))
 	m.peers.Handle("POST "+pathVote, answerPeer(m.voted))
+	m.peers.Handle("POST "+pathTake, answerPeer(m.takeAsked))
+	m.peers.Handle(githost.Path+"/", http.HandlerFunc(m.gitAsked))
+	m.peers.Handle("POST "+pathWhere, answerPeer(m.whereAsked))
 	m.peers.Serve()
 	return nil
 }
@@ -337,4 +348,13 @@ func (m *machine) gossipKeys() [][]byte {
 		return r.Keys()
 	}
 	return nil
+}
+
+// whereAsked says how far this node is.
+func (m *machine) whereAsked(context.Context, place.NodeID, struct{}) (api.NodeState, error) {
+	n := m.peering.node.Load()
+	if n == nil {
+		return api.NodeState{}, errNotYet
+	}
+	return n.Where(), nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
 	"github.com/shoal-dev/shoal/nodeagent/ring"
 )
@@ -124,3 +125,24 @@ func bootTime() int64 {
 }
 
 func publicKey(k ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(k) }
+
+// ringFactsFor is what commands ask of the other nodes.
+func (m *machine) ringFactsFor() nodeagent.RingFacts {
+	return nodeagent.RingFacts{
+		Peer: m.peers.Addr().String(),
+		NewToken: func() (text, id, hash string) {
+			t := m.peers.NewToken()
+			return t.Text(), t.ID, t.Hash()
+		},
+		Standing: func() map[place.NodeID]nodeagent.Standing {
+			out := map[place.NodeID]nodeagent.Standing{}
+			for _, member := range m.ledger.Members() {
+				out[member.ID] = nodeagent.Standing{Voter: member.Voter, Leader: member.Leader}
+			}
+			return out
+		},
+		Look: func(ctx context.Context, node place.NodeID) (s api.NodeState, err error) {
+			return s, m.peers.Call(ctx, node, pathWhere, struct{}{}, &s)
+		},
+	}
+}

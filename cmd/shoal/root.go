@@ -48,6 +48,8 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers.`,
 	root.PersistentFlags().StringVar(&g.server, "server", cmp.Or(os.Getenv("SHOAL_SERVER"), "/run/shoal/agent.sock"), "socket of the agent to ask; $SHOAL_SERVER")
 	root.AddCommand(
 		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
+		newToken(g), newNodes(g), newRing(g), newChange(g, "cordon", "Keep new pods off a node", ""), newChange(g, "uncordon", "Let pods onto a node again", ""),
+		newChange(g, "drain", "Move a node's pods to other nodes", drainHelp), newChange(g, "remove", "Take a node out of the ring for good", removeHelp),
 		newInstall(), newUninstall(), newReset(), newRecover(), newVersion(g),
 	)
 	return root

@@ -19,6 +19,7 @@ import (
 
 // Backend is what the commands ask for.
 type Backend interface {
+	nodesBackend
 	Status(ctx context.Context) (Status, error)
 	Why(ctx context.Context, kind, namespace, name string) (Why, error)
 	Plan(ctx context.Context, req PlanRequest) (Plan, error)
@@ -71,6 +72,7 @@ func NewServer(b Backend, log *slog.Logger) *Server {
 	}))
 	mux.HandleFunc("GET /v1/pods/{namespace}/{name}/logs", s.logs)
 	mux.HandleFunc("POST /v1/pods/{namespace}/{name}/exec", s.exec)
+	s.nodes(mux)
 	mux.HandleFunc("GET /debug/pprof/{name}", s.profile)
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, maxRequest),

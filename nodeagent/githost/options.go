@@ -35,6 +35,8 @@ type Options struct {
 	Pushed func(ctx context.Context, updates []source.RefUpdate, progress io.Writer)
 	// Token every request must carry; "" serves loopback alone.
 	Token string
+	// Inside says that whoever asks has been let in already, by what this server is mounted in. Pushes are refused.
+	Inside bool
 	// KeepRefs refuses to delete branches; tags are refused too.
 	KeepRefs bool
 	Limits   Limits

@@ -38,17 +38,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no repository here; it is at "+Path, http.StatusNotFound)
 		return
 	}
-	if !s.admit(w, r) {
+	if !s.opt.Inside && !s.admit(w, r) {
 		return
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache, max-age=0, must-revalidate")
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch {
-	case r.Method == http.MethodGet && path == "/info/refs":
-		s.advertise(w, r)
 	case r.Method == http.MethodPost && path == "/git-upload-pack":
 		s.serve(w, r, "git-upload-pack", s.fetches, s.uploadPack)
+	case s.opt.Inside && (path == "/git-receive-pack" || r.URL.Query().Get("service") == "git-receive-pack"):
+		http.Error(w, "this is for reading alone", http.StatusForbidden)
+	case r.Method == http.MethodGet && path == "/info/refs":
+		s.advertise(w, r)
 	case r.Method == http.MethodPost && path == "/git-receive-pack":
 		s.serve(w, r, "git-receive-pack", s.pushes, s.receivePack)
 	case path == "/git-upload-pack" || path == "/git-receive-pack" || path == "/info/refs":

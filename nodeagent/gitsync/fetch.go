@@ -217,7 +217,7 @@ func (m *Mirror) take(ctx context.Context, r remote, a *advert, ask bare.Ask) er
 		return cause(ctx, err)
 	}
 	for _, h := range ask.Want {
-		if k, err := in.Kind(h); err != nil || k != bare.Commit {
+		if k, err := in.Kind(h); err != nil || k != bare.Commit && k != bare.Tag {
 			in.Discard()
 			return fmt.Errorf("the host sent a pack without commit %s", h)
 		}

@@ -37,6 +37,7 @@ type Mirror struct {
 
 	follow   atomic.Pointer[[]string] // the branches that are fetched, full names
 	fetching sync.Mutex               // one fetch at a time
+	taking   sync.Mutex               // one TakeFrom at a time
 	wake     chan struct{}
 	updates  chan Update
 

@@ -1,6 +1,7 @@
 package gitsync
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,9 @@ type Options struct {
 	// first byte may take four windows.
 	MinRate    int64
 	RateWindow time.Duration // default 15s
+
+	// Agree is asked before refs move by Receive or Write, when their objects are safely on disk; an error refuses it.
+	Agree func(ctx context.Context, updates []source.RefUpdate) error
 
 	MaxPacks int // packs before the small ones are merged; default 24
 	Limits   Limits

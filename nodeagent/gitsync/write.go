@@ -12,7 +12,7 @@ import (
 )
 
 // Receive takes a push: it reads pack (nil if the updates only delete), checks it whole, puts its objects safely
-// on disk, asks accept, and then moves all refs by compare-and-swap or none. When it returns nil, the push
+// on disk, asks accept and Options.Agree, and then moves all refs by compare-and-swap or none. When it returns nil, the push
 // survives any crash. Objects of a push that was not accepted stay unseen until the next compaction.
 func (m *Mirror) Receive(ctx context.Context, updates []source.RefUpdate, pack io.Reader, accept func(context.Context) error) error {
 	moves, err := m.moves(updates)
@@ -44,6 +44,11 @@ func (m *Mirror) Receive(ctx context.Context, updates []source.RefUpdate, pack i
 	}
 	if accept != nil {
 		if err := accept(ctx); err != nil {
+			return err
+		}
+	}
+	if m.opt.Agree != nil {
+		if err := m.opt.Agree(ctx, updates); err != nil {
 			return err
 		}
 	}

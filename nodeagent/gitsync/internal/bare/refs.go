@@ -97,7 +97,11 @@ func (r *Repo) UpdateRefs(moves []Move) error {
 		if err := source.CheckRefName(m.Name); err != nil {
 			return err
 		}
-		if now := r.refs.names[m.Name]; now != m.Old && !m.Force {
+		now := r.refs.names[m.Name]
+		if now == m.New {
+			continue // somebody was faster
+		}
+		if now != m.Old && !m.Force {
 			return fmt.Errorf("%s: %w: it is at %s, expected %s", m.Name, ErrMoved, shortHash(now), shortHash(m.Old))
 		}
 		if m.New.IsZero() {

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/nodeagent/githost"
+)
+
+// The built-in Git server of a ring: any node may take a push. Its refs are entries of the ledger, appended once a
+// majority of the voters has the objects on disk, so what was acknowledged outlives the node that took it. Every node
+// makes its own mirror's refs those of the ledger, and fetches the objects that it lacks from the others.
+
+// holdPatience bounds how long a push waits for a majority to have its objects.
+const holdPatience = 30 * time.Second
+
+// agreeRefs has the ring take a push.
+func (m *machine) agreeRefs(ctx context.Context, updates []source.RefUpdate) error {
+	if err := m.held(ctx, updates); err != nil {
+		return err
+	}
+	for _, u := range updates {
+		out, err := m.ledger.Append(ctx, cluster.Input{Ref: &cluster.Ref{Name: u.Name, Old: u.Old, New: u.New}})
+		if err != nil {
+			return fmt.Errorf("%s: the ring has not taken it: %w", u.Name, err)
+		}
+		if out.Rejected != "" {
+			return fmt.Errorf("the ring refused it: %s", out.Rejected)
+		}
+	}
+	return nil
+}
+
+// held returns once a majority of the voters has the objects of updates, which are on this node's disk.
+func (m *machine) held(ctx context.Context, updates []source.RefUpdate) error {
+	var ids []source.ID
+	for _, u := range updates {
+		if u.New != "" {
+			ids = append(ids, u.New)
+		}
+	}
+	voters := ringPart{m}.Voters()
+	need := len(voters)/2 + 1
+	others := slices.DeleteFunc(slices.Clone(voters), func(n place.NodeID) bool { return n == m.dir.Node.ID })
+	need -= len(voters) - len(others) // this node has them
+	if need <= 0 || len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, holdPatience)
+	defer cancel()
+	done := make(chan error, len(others))
+	for _, n := range others {
+		go func() { done <- m.peers.Call(ctx, n, pathTake, ids, nil) }()
+	}
+	var errs []error
+	for range others {
+		err := <-done
+		if err == nil {
+			need--
+		} else {
+			errs = append(errs, err)
+		}
+		if need == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("a majority of the ring's voters must have it before it counts: %w", errors.Join(errs...))
+}
+
+// takeAsked fetches commits from the node that asks.
+func (m *machine) takeAsked(ctx context.Context, from place.NodeID, ids []source.ID) (struct{}, error) {
+	mirror := m.peering.mirror.Load()
+	if mirror == nil {
+		return struct{}{}, errNotYet
+	}
+	return struct{}{}, mirror.TakeFrom(ctx, m.peers.Client(from), gitAt(from), ids)
+}
+
+// gitAt is where a node's mirror is read by other nodes.
+func gitAt(node place.NodeID) string { return "https://" + string(node) + githost.Path }
+
+// gitAsked serves this node's mirror to another node.
+func (m *machine) gitAsked(w http.ResponseWriter, r *http.Request) {
+	if server := m.peering.git.Load(); server != nil {
+		server.ServeHTTP(w, r)
+		return
+	}
+	http.Error(w, errNotYet.Error(), http.StatusServiceUnavailable)
+}
+
+// followRefs makes the mirror's refs those of the ledger, until ctx ends.
+func (m *machine) followRefs(ctx context.Context) error {
+	if m.opt.repository != "" {
+		return nil // they are the forge's
+	}
+	if err := m.tellRefs(ctx); err != nil {
+		return err
+	}
+	changes, cancel := m.ledger.Subscribe()
+	defer cancel()
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changes:
+		case <-again.C:
+		}
+		if err := m.adopt(ctx); err != nil && ctx.Err() == nil {
+			m.log.WarnContext(ctx, "refs of the ring not taken over, will retry", "err", err)
+			again.Reset(time.Second)
+		}
+	}
+}
+
+// tellRefs puts refs into the ledger that were pushed before the ledger kept them.
+func (m *machine) tellRefs(ctx context.Context) error {
+	known, alone := 0, false
+	m.ledger.View(func(s *cluster.State) { known, alone = s.Refs().Len(), s.Nodes().Len() == 1 })
+	if known > 0 || !alone {
+		return nil
+	}
+	for _, r := range m.mirror.Refs() {
+		if _, err := m.ledger.Append(ctx, cluster.Input{Ref: &cluster.Ref{Name: r.Name, New: r.ID}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt takes over what the ledger says, and fetches what is missing for it.
+func (m *machine) adopt(ctx context.Context) error {
+	var refs []source.Ref
+	var nodes []place.NodeID
+	m.ledger.View(func(s *cluster.State) {
+		for r := range s.Refs().Values() {
+			refs = append(refs, source.Ref{Name: r.Name, ID: r.ID})
+		}
+		for n := range s.Nodes().Values() {
+			if n.ID != m.dir.Node.ID && !n.Down {
+				nodes = append(nodes, n.ID)
+			}
+		}
+	})
+	if slices.Equal(refs, m.adopted) {
+		return nil
+	}
+	var lacking []source.ID
+	for _, r := range refs {
+		if !m.mirror.Has(r.ID) {
+			lacking = append(lacking, r.ID)
+		}
+	}
+	if err := m.takeFromAny(ctx, nodes, lacking); err != nil {
+		return err
+	}
+	if err := m.mirror.Adopt(refs, m.adopted); err != nil {
+		return err
+	}
+	m.adopted = refs
+	m.looks.nudge()
+	return nil
+}
+
+// takeFromAny fetches commits from the first node that has them.
+func (m *machine) takeFromAny(ctx context.Context, nodes []place.NodeID, ids []source.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	errs := []error{fmt.Errorf("%d commits are not on this node", len(ids))}
+	for _, n := range nodes {
+		err := m.mirror.TakeFrom(ctx, m.peers.Client(n), gitAt(n), ids)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

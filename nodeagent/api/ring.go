@@ -1,0 +1,119 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Ring is the list of nodes.
+type Ring struct {
+	Ring   string `json:"ring"`
+	Engine int    `json:"engine"` // version in force
+	Nodes  []Node `json:"nodes"`
+}
+
+// Node is one machine of the ring.
+type Node struct {
+	Name     string            `json:"name"`
+	ID       string            `json:"id"`
+	Address  string            `json:"address"`
+	Zone     string            `json:"zone,omitempty"`
+	Arch     string            `json:"arch,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	State    string            `json:"state"` // "Ready", "NotReady", "Lost" (its lease is over), "Joining", "Restarting", "Unsteady"
+	Cordoned bool              `json:"cordoned,omitempty"`
+	Draining bool              `json:"draining,omitempty"`
+	Voter    bool              `json:"voter,omitempty"`
+	Leader   bool              `json:"leader,omitempty"`
+	Self     bool              `json:"self,omitempty"` // it is the one that was asked
+	Pods     int               `json:"pods"`           // that have not ended
+	PodCIDR  string            `json:"podCIDR"`
+	Engine   int               `json:"engine"` // highest version it knows
+	Joined   time.Time         `json:"joined"`
+	Now      *NodeState        `json:"now,omitempty"` // nil: it was not asked, or did not answer
+}
+
+// NodeState is how far a node is.
+type NodeState struct {
+	Version      string                      `json:"version"`
+	Index        uint64                      `json:"index"`     // of the last entry applied
+	StateHash    string                      `json:"stateHash"` // equal on nodes that have applied the same
+	Environments map[string]EnvironmentState `json:"environments,omitempty"`
+}
+
+// EnvironmentState is what a node itself made of the newest commit it has seen of an environment.
+type EnvironmentState struct {
+	Commit  string `json:"commit"`
+	Digest  string `json:"digest,omitempty"` // of its render
+	Problem string `json:"problem,omitempty"`
+}
+
+// Token lets one machine join.
+type Token struct {
+	Text    string    `json:"text"`
+	Address string    `json:"address"` // where to use it: the peers' port of the node that made it
+	Expires time.Time `json:"expires"`
+}
+
+// nodesBackend is the part of Backend that is about nodes.
+type nodesBackend interface {
+	Ring(ctx context.Context, look bool) (Ring, error) // look: each node says how far it is
+	CreateToken(ctx context.Context, life time.Duration) (Token, error)
+	Change(ctx context.Context, node, what string) error
+}
+
+func (s *Server) nodes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/ring", s.answer(func(r *http.Request) (any, error) {
+		return s.backend.Ring(r.Context(), r.URL.Query().Get("look") != "")
+	}))
+	mux.HandleFunc("POST /v1/tokens", s.answer(func(r *http.Request) (any, error) {
+		life, err := time.ParseDuration(r.URL.Query().Get("ttl"))
+		if err != nil {
+			return nil, fmt.Errorf("ttl: %w", err)
+		}
+		return s.backend.CreateToken(r.Context(), life)
+	}))
+	mux.HandleFunc("POST /v1/nodes/{name}/{what}", s.answer(func(r *http.Request) (any, error) {
+		return struct{}{}, s.backend.Change(r.Context(), r.PathValue("name"), r.PathValue("what"))
+	}))
+}
+
+// Ring asks for the nodes.
+func (c *Client) Ring(ctx context.Context, look bool) (r Ring, err error) {
+	q := url.Values{}
+	if look {
+		q.Set("look", "1")
+	}
+	return r, c.get(ctx, "ring", q, &r)
+}
+
+// CreateToken asks for a token.
+func (c *Client) CreateToken(ctx context.Context, life time.Duration) (t Token, err error) {
+	return t, c.post(ctx, "tokens?ttl="+url.QueryEscape(life.String()), nil, &t)
+}
+
+// Change does something to a node: "cordon", "uncordon", "drain" or "remove".
+func (c *Client) Change(ctx context.Context, node, what string) error {
+	return c.post(ctx, "nodes/"+url.PathEscape(node)+"/"+what, nil, &struct{}{})
+}
+
+// post sends in as JSON, nothing if it is nil.
+func (c *Client) post(ctx context.Context, path string, in, into any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	return c.do(r, into)
+}
