@@ -129,9 +129,6 @@ func (l *Links) ensureOverlay(ways []way) (netlink.Link, error) {
 }
 
 func (l *Links) mendOverlay(have netlink.Link, want *netlink.Vxlan) error {
-	if err := setLinkSysctls(l.overlayName(), ofOverlay); err != nil {
-		return err
-	}
 	if have.Attrs().HardwareAddr.String() != want.HardwareAddr.String() {
 		if err := l.nl.LinkSetHardwareAddr(have, want.HardwareAddr); err != nil {
 			return fmt.Errorf("set hardware address: %w", err)
@@ -141,6 +138,10 @@ func (l *Links) mendOverlay(have netlink.Link, want *netlink.Vxlan) error {
 		if err := l.nl.LinkSetMTU(have, want.MTU); err != nil {
 			return fmt.Errorf("set MTU: %w", err)
 		}
+	}
+	// After the MTU: with less than 1280 bytes the kernel forgets the settings of IPv6.
+	if err := setLinkSysctls(l.overlayName(), ofOverlay); err != nil {
+		return err
 	}
 	if l.opt.NoOffload {
 		if err := noChecksumOffload(l.overlayName()); err != nil {

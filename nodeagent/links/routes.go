@@ -32,12 +32,13 @@ type peers struct {
 // network is what Routes was asked for.
 type network struct {
 	address netip.Addr
+	cluster netip.Prefix
 	overlay wire.Overlay
 	routes  []wire.Route
 }
 
 func (n *network) equal(o *network) bool {
-	return o != nil && n.address == o.address && n.overlay == o.overlay && slices.Equal(n.routes, o.routes)
+	return o != nil && n.address == o.address && n.cluster == o.cluster && n.overlay == o.overlay && slices.Equal(n.routes, o.routes)
 }
 
 func (p *peers) want() *network {
@@ -82,7 +83,7 @@ func (l *Links) Routes(ctx context.Context, t wire.Tables) error {
 	}
 	l.peers.work.Lock()
 	defer l.peers.work.Unlock()
-	n := &network{t.Address, t.Overlay, t.Routes}
+	n := &network{t.Address, t.Cluster, t.Overlay, t.Routes}
 	if l.peers.done && n.equal(l.peers.want()) {
 		return nil
 	}
@@ -180,21 +181,24 @@ func (l *Links) routeSteps(ways []way, device netlink.Link) ([]step, error) {
 			return nil, err
 		}
 	}
-	wanted := make(map[string]bool, len(ways))
-	for i := range ways {
-		want := l.wayRoute(&ways[i], device)
-		if want == nil {
-			continue
+	wanted := make(map[string]bool, len(ways)+1)
+	want := func(r *netlink.Route, what string) {
+		if r == nil {
+			return
 		}
-		wanted[want.Dst.String()] = true
-		have := slices.IndexFunc(found, func(r netlink.Route) bool { return r.Dst.String() == want.Dst.String() })
+		wanted[r.Dst.String()] = true
+		have := slices.IndexFunc(found, func(f netlink.Route) bool { return f.Dst.String() == r.Dst.String() })
 		switch {
 		case have < 0:
-			steps = append(steps, step{fmt.Sprintf("route to the pods of node %s, %s, is missing", ways[i].Node, want.Dst), func() error { return l.nl.RouteReplace(want) }})
-		case !sameWay(&found[have], want):
-			steps = append(steps, step{fmt.Sprintf("route to the pods of node %s, %s, leads elsewhere", ways[i].Node, want.Dst), func() error { return l.nl.RouteReplace(want) }})
+			steps = append(steps, step{fmt.Sprintf("%s, %s, is missing", what, r.Dst), func() error { return l.nl.RouteReplace(r) }})
+		case !sameWay(&found[have], r):
+			steps = append(steps, step{fmt.Sprintf("%s, %s, leads elsewhere", what, r.Dst), func() error { return l.nl.RouteReplace(r) }})
 		}
 	}
+	for i := range ways {
+		want(l.wayRoute(&ways[i], device), "route to the pods of node "+string(ways[i].Node))
+	}
+	want(l.nobodysRoute(ways), "route to the pods of no node")
 	for i := range found {
 		if !wanted[found[i].Dst.String()] {
 			steps = append(steps, step{"route " + found[i].Dst.String() + " is not wanted", func() error { return gone(l.nl.RouteDel(&found[i])) }})
@@ -220,7 +224,20 @@ func (l *Links) wayRoute(w *way, device netlink.Link) *netlink.Route {
 	return r
 }
 
+// nobodysRoute refuses what is for pods of a node that is not in the ring, where a default route would carry it off.
+func (l *Links) nobodysRoute(ways []way) *netlink.Route {
+	if len(ways) == 0 || l.opt.Overlay == Never || !ways[0].net.cluster.IsValid() {
+		return nil
+	}
+	return &netlink.Route{
+		Type: unix.RTN_UNREACHABLE, Dst: ipNet(ways[0].net.cluster.Masked()), Protocol: protocol, Priority: l.metric(), Table: unix.RT_TABLE_MAIN,
+	}
+}
+
 func sameWay(a, b *netlink.Route) bool {
+	if b.Type == unix.RTN_UNREACHABLE || a.Type == unix.RTN_UNREACHABLE { // which the kernel may list with the interface lo
+		return a.Type == b.Type
+	}
 	return a.LinkIndex == b.LinkIndex && a.Gw.Equal(b.Gw) && a.Src.Equal(b.Src) && (a.Flags^b.Flags)&int(netlink.FLAG_ONLINK) == 0 &&
 		len(a.MultiPath) == 0 && a.MTU == b.MTU
 }
