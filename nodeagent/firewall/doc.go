@@ -18,9 +18,16 @@
 // A Service without endpoints is in none of the maps. What still bears an address of the service CIDR after the
 // maps were asked is refused at once, TCP with a reset, anything else by ICMP.
 //
-// Source addresses are kept, except where the answer would not come back this way: a pod that reaches itself
-// through its Service (set hairpin), 127.0.0.1 as a client of a node port, pods that leave the cluster, and clients
-// from outside whose endpoint is on another node. Packets of pods with a source that is not theirs, or for the host's
+// Source addresses are kept, except where the answer would not come back this way. A pod sees the node's address
+// among pods (10.42.0.1) in place of itself, when it reached itself through its Service (set hairpin); of 127.0.0.1, as
+// a client of a node port; and of a client from outside that asked at another node than the pod's. With
+// externalTrafficPolicy Local the last does not happen. Others see the machine's address in place of a pod's. A node port
+// on 127.0.0.1 leads to endpoints on this node alone (loop-ports), since the kernel sends nothing with that address out
+// on an interface of the machine's own.
+//
+// Packets for the overlay are dropped unless they come from a node of the ring (set members), those of pods also when a
+// Service would lead there; and what comes out of it must bear the address of a pod or node, but none that is here.
+// Packets of pods with a source that is not theirs, or for the host's
 // 127.0.0.0/8, are dropped before anything else. Questions to the DNS address are not tracked.
 //
 // Apply compares with what is in the kernel. Reading tens of thousands of elements back takes long, so it is done

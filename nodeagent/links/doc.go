@@ -17,6 +17,24 @@
 // refuses what is left over. All of it goes when the pair goes. The pod CIDR itself is an unreachable route, so that
 // what is for a pod that is not there is refused at once and never sent to the machine's default gateway.
 //
+// Routes adds the ways to the pods of other nodes. The kernel is asked where each node's own address is. To one in
+// a network that this machine is in too, packets go as they are; to one behind a router, which would not know where pods
+// are, they are wrapped in VXLAN by one device, sh-<instance>-vx:
+//
+//	10.42.2.0/24 via 192.0.2.2 dev eth0 src 10.42.0.1                     a neighbour
+//	10.42.7.0/24 via 10.42.7.1 dev sh-ab12cd-vx onlink src 10.42.0.1      behind a router
+//	unreachable 10.42.0.0/16                                              pods of no node
+//
+// The device learns nothing and asks nothing: next hop, hardware address and outer address of each node are written
+// down, and removed with the node. The hardware address of a node's end is made of the node's address among pods, so
+// that nothing must be exchanged. Two nodes need not choose the same way to each other. All these routes have the
+// protocol 83 and the instance as their metric, which is how they are told from those of others; another's route that
+// stands before ours is left, and a warning says so.
+//
+// New pods get the MTU that reaches every node: that of the interface, less 50 bytes where packets are wrapped, and no
+// more than a router on the way lets through, which a probe finds out when a node becomes known. Pods that exist, and
+// nodes with a smaller MTU, are left to the kernel, which tells a sender of what was too big.
+//
 // Of the machine's own settings only net.ipv4.ip_forward changes. What it was is written to Options.Record
 // before it is changed, and Purge puts it back. The others (route_localnet, rp_filter, disable_ipv6) are set on
 // our own interfaces and vanish with them.

@@ -1,6 +1,7 @@
 // Package nettest lets tests of the node's network work on a machine of their own: network and mount namespaces
 // in which the test binary runs again, and further network namespaces that stand for pods. The host's own rules,
-// links and addresses are never touched, and everything is gone when the test ends, also when it is killed.
+// links and addresses are never touched, and everything is gone when the test ends, also when it is killed. Segments
+// connect such namespaces to networks of several machines.
 package nettest
 
 import (
