@@ -90,7 +90,7 @@ func (a Ask) misfit(c Candidate) misfit {
 	case n.Down:
 		return misfit{"down", ""}
 	case n.Unsteady:
-		return misfit{"back, but lost too often of late", ""}
+		return misfit{"unsteady", ""}
 	case n.Cordoned:
 		return misfit{"cordoned", ""}
 	}
@@ -104,16 +104,20 @@ func (a Ask) misfit(c Candidate) misfit {
 			return misfit{"host port " + p + " is taken", "by " + by}
 		}
 	}
-	have := n.Capacity
+	return room(a.Requests, n.Capacity, c.Used)
+}
+
+// room says what a node has too little of.
+func room(asks, have, used Resources) misfit {
 	switch {
-	case c.Used.Pods+1 > have.Pods:
-		return misfit{"too many pods", fmt.Sprintf("%d of %d", c.Used.Pods, have.Pods)}
-	case a.Requests.MilliCPU > 0 && a.Requests.MilliCPU > have.MilliCPU-c.Used.MilliCPU:
-		return misfit{"insufficient cpu", fmt.Sprintf("asks %s, %s free", cpu(a.Requests.MilliCPU), cpu(have.MilliCPU-c.Used.MilliCPU))}
-	case a.Requests.Memory > 0 && a.Requests.Memory > have.Memory-c.Used.Memory:
-		return misfit{"insufficient memory", fmt.Sprintf("asks %s, %s free", bytes(a.Requests.Memory), bytes(have.Memory-c.Used.Memory))}
-	case a.Requests.Ephemeral > 0 && a.Requests.Ephemeral > have.Ephemeral-c.Used.Ephemeral:
-		return misfit{"insufficient ephemeral storage", fmt.Sprintf("asks %s, %s free", bytes(a.Requests.Ephemeral), bytes(have.Ephemeral-c.Used.Ephemeral))}
+	case used.Pods+1 > have.Pods:
+		return misfit{"too many pods", fmt.Sprintf("%d of %d", used.Pods, have.Pods)}
+	case asks.MilliCPU > 0 && asks.MilliCPU > have.MilliCPU-used.MilliCPU:
+		return misfit{"insufficient cpu", fmt.Sprintf("asks %s, %s free", cpu(asks.MilliCPU), cpu(have.MilliCPU-used.MilliCPU))}
+	case asks.Memory > 0 && asks.Memory > have.Memory-used.Memory:
+		return misfit{"insufficient memory", fmt.Sprintf("asks %s, %s free", bytes(asks.Memory), bytes(have.Memory-used.Memory))}
+	case asks.Ephemeral > 0 && asks.Ephemeral > have.Ephemeral-used.Ephemeral:
+		return misfit{"insufficient ephemeral storage", fmt.Sprintf("asks %s, %s free", bytes(asks.Ephemeral), bytes(have.Ephemeral-used.Ephemeral))}
 	}
 	return misfit{}
 }

@@ -1,7 +1,11 @@
-// Package place chooses the node of each pod: filters, then scores, each giving its reason.
 package place
 
-import "net/netip"
+import (
+	"maps"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 // NodeID is the first 16 hex digits of the sha256 of a node's public key: never an address, never a name.
 type NodeID string
@@ -22,9 +26,70 @@ type Node struct {
 	Arch     string            `json:"arch"` // GOARCH
 	Zone     string            `json:"zone,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	Taints   []Taint           `json:"taints,omitempty"`
 	Capacity Resources         `json:"capacity"`
 	PodCIDR  netip.Prefix      `json:"podCIDR"`            // given by Step, lowest free first
 	Down     bool              `json:"down,omitempty"`     // nobody reaches it
 	Unsteady bool              `json:"unsteady,omitempty"` // it has returned, and is not relied on yet
 	Cordoned bool              `json:"cordoned,omitempty"`
+}
+
+// Taint keeps pods off a node that do not tolerate it.
+type Taint struct {
+	Key    string             `json:"key"`
+	Value  string             `json:"value,omitempty"`
+	Effect corev1.TaintEffect `json:"effect"` // NoSchedule, PreferNoSchedule or NoExecute
+}
+
+// String is "key=value:Effect", as kubectl writes it.
+func (t Taint) String() string {
+	if t.Value == "" {
+		return t.Key + ":" + string(t.Effect)
+	}
+	return t.Key + "=" + t.Value + ":" + string(t.Effect)
+}
+
+// AllLabels are the node's labels with the standard ones, which follow from facts: hostname, arch, os, and the zone if
+// it has one. A label that was given does not stand against a fact.
+func (n *Node) AllLabels() map[string]string {
+	labels := maps.Clone(n.Labels)
+	if labels == nil {
+		labels = make(map[string]string, 4)
+	}
+	labels[corev1.LabelHostname] = n.Name
+	labels[corev1.LabelArchStable] = n.Arch
+	labels[corev1.LabelOSStable] = "linux"
+	if n.Zone != "" {
+		labels[corev1.LabelTopologyZone] = n.Zone
+	}
+	return labels
+}
+
+// label is one of AllLabels.
+func (n *Node) label(key string) (string, bool) {
+	switch key {
+	case corev1.LabelHostname:
+		return n.Name, true
+	case corev1.LabelArchStable:
+		return n.Arch, true
+	case corev1.LabelOSStable:
+		return "linux", true
+	case corev1.LabelTopologyZone:
+		if n.Zone != "" {
+			return n.Zone, true
+		}
+	}
+	v, ok := n.Labels[key]
+	return v, ok
+}
+
+// field is what matchFields can ask for.
+func (n *Node) field(key string) (string, bool) { return n.Name, key == "metadata.name" }
+
+// zone is the node's zone, also one that was given as a label.
+func (n *Node) zone() string {
+	if n.Zone != "" {
+		return n.Zone
+	}
+	return n.Labels[corev1.LabelTopologyZone]
 }
