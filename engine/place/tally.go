@@ -1,5 +1,7 @@
 package place
 
+import "math/bits"
+
 // topology is how a label divides the nodes: those with the same value are one domain.
 type topology struct {
 	key    string
@@ -111,18 +113,16 @@ func (t *tally) at(node int32) (int64, bool) {
 // least returns the smallest count of the domains that have one of the nodes, and how many domains these are.
 func (t *tally) least(among bitmap) (least int64, domains int64) {
 	if t.topology.single {
-		left := make(bitmap, len(among))
-		copy(left, among)
-		left.keep(t.topology.keyed)
-		domains = int64(left.count())
-		for _, l := range t.layers {
-			left.take(l)
-			if left.count() > 0 {
-				return least, domains
+		for w, x := range among {
+			domains += int64(bits.OnesCount64(x & t.topology.keyed[w]))
+		}
+		for least < int64(len(t.layers)) && domains > 0 {
+			for w, x := range among {
+				if x&t.topology.keyed[w]&^t.layers[least][w] != 0 {
+					return least, domains
+				}
 			}
-			if domains > 0 {
-				least++
-			}
+			least++
 		}
 		return least, domains
 	}
