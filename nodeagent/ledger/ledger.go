@@ -134,7 +134,7 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if len(l.lacking) > 0 && l.opt.Fetch != nil {
 		l.running.Go(func() { l.fetchLacking(run) })
 	}
-	for _, loop := range []func(context.Context, <-chan struct{}){l.tick, l.send} {
+	for _, loop := range []func(context.Context, <-chan struct{}){l.tick, l.send, l.keepSeats} {
 		changes, _ := l.Subscribe()
 		l.running.Go(func() { loop(run, changes) })
 	}

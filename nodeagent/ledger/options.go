@@ -82,8 +82,18 @@ type Options[S State, O any] struct {
 	// Forward gives raw entries to the node that leads, whose Submit takes them with this node's identity as it was
 	// proved there, and returns what that returned. Default: Append waits until this node leads.
 	Forward func(ctx context.Context, leader place.NodeID, raw [][]byte) error
-	Now     func() time.Time // default time.Now
-	Log     *slog.Logger     // default: discard
+	// Wanted are the nodes that have not left the ring; the leader sends them the log, and lets some of them vote.
+	// Empty: it is not known yet. It is asked a few times a second at most. Default: who was added by AddMember.
+	Wanted func() []place.NodeID
+	// Alive says which nodes are there, by failure detection; of one that is not named nothing is known. It is a hint.
+	// Default: who answers the leader.
+	Alive func() map[place.NodeID]bool
+	// ClockOff is how far this node's clock is off the median of the voters' clocks; a leader that is over 5 s off hands
+	// over. Default: not known.
+	ClockOff func() (off time.Duration, known bool)
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default: discard
 
 	SegmentSize     int           // bytes of one file of the log; default 8 MiB
 	SnapshotEntries int           // a snapshot is taken after so many entries; default 2048

@@ -46,6 +46,7 @@ func (c *clients) run(node place.NodeID, prefix string) {
 			time.Sleep(5 * time.Millisecond)
 			continue
 		}
+		time.Sleep(10 * time.Millisecond) // the toy's state grows with each, and is copied to be read
 		name := fmt.Sprintf("%s-%d", prefix, n)
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		o, err := l.Append(ctx, ref(name, "", "x"))

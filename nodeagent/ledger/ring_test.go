@@ -71,10 +71,8 @@ func newTestRing(t testing.TB, names ...place.NodeID) *testRing {
 		cuts: map[[2]place.NodeID]bool{}, left: map[place.NodeID]bool{}, down: map[place.NodeID]bool{},
 	}
 	t.Cleanup(r.close)
-	for i, n := range names {
-		if i > 0 {
-			r.left[n] = true // until it joins
-		}
+	for _, n := range names[1:] {
+		r.left[n] = true // until it joins
 	}
 	return r
 }
@@ -208,11 +206,14 @@ func (r *testRing) forward(ctx context.Context, from, to place.NodeID, raw [][]b
 	return err
 }
 
-// node returns a ledger that is up.
+// node returns a ledger, nil if it is down.
 func (r *testRing) node(name place.NodeID) *toyLedger {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.nodes[name].toyLedger
+	if n := r.nodes[name]; n != nil {
+		return n.toyLedger
+	}
+	return nil
 }
 
 // up are the nodes that run.
