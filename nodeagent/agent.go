@@ -296,6 +296,10 @@ func (a *Agent) wire(ctx context.Context, changed, full bool) error {
 		a.wired = false
 		return err
 	}
+	if err := a.opt.Links.Routes(ctx, a.tables); err != nil {
+		a.wired = false // tried again, and what could be done is
+		return err
+	}
 	a.wired = true
 	tables := a.tables
 	a.shown.Store(&tables)

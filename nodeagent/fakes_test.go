@@ -264,6 +264,7 @@ func (l *memLinks) Check(context.Context, *plan.Pod, string) ([]string, error) {
 func (l *memLinks) Remove(context.Context, control.PodID) error                { return nil }
 func (l *memLinks) EnsureNode(context.Context) error                           { return nil }
 func (l *memLinks) CheckNode(context.Context) ([]string, error)                { return nil, nil }
+func (l *memLinks) Routes(context.Context, wire.Tables) error                  { return nil }
 func (l *memLinks) Events() <-chan struct{}                                    { return nil }
 
 type memFirewall machine

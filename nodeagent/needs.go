@@ -62,6 +62,8 @@ type Links interface {
 	Remove(ctx context.Context, id control.PodID) error
 	EnsureNode(ctx context.Context) error
 	CheckNode(ctx context.Context) (drift []string, err error)
+	// Routes brings the ways to other nodes' pods to the tables'. One that cannot be made does not keep others from being.
+	Routes(ctx context.Context, t wire.Tables) error
 	Events() <-chan struct{} // others took something away
 }
 

@@ -169,7 +169,7 @@ func (m *machine) openLedger(ctx context.Context) (err error) {
 	}
 	o := ledger.Options[*cluster.State, cluster.Outcome]{
 		Dir: m.dir.Path("ledger"), Node: m.dir.Node.ID, Boot: m.dir.Boot.ID, Content: m.content, Log: m.log, Machine: ledger.Cluster(),
-		Transport: ledger.NewTransport(m.peers.RaftStream(), m.log), Forward: m.forward, Fetch: m.fetch,
+		Transport: ledger.NewTransport(m.peers.RaftStream(), m.log), Forward: m.forward, Fetch: m.fetch, Wanted: m.wanted, Alive: m.alive,
 	}
 	if len(m.peers.Seeds()) == 0 { // who joined waits for the ledger of the ring
 		o.Genesis = &cluster.Genesis{

@@ -173,6 +173,24 @@ func (m *machine) members() (all []peers.Member) {
 	return all
 }
 
+// wanted are the nodes that belong to the ring.
+func (m *machine) wanted() (all []place.NodeID) {
+	m.state(func(s *cluster.State) {
+		for id := range s.Nodes().All() {
+			all = append(all, id)
+		}
+	})
+	return all
+}
+
+// alive is what the gossip says.
+func (m *machine) alive() map[place.NodeID]bool {
+	if r := m.peering.ring.Load(); r != nil {
+		return gossipPart{ring: r}.Alive()
+	}
+	return nil
+}
+
 // votes says whether a node is a voter.
 func (m *machine) votes(id place.NodeID) bool {
 	l := m.peering.ledger.Load()

@@ -57,6 +57,8 @@ type Node struct {
 	agent  *exec.Cmd
 	exited chan struct{}
 	output *output
+
+	name, address string // as the agent is told
 }
 
 // output keeps what an agent printed, to be shown when its test fails.
@@ -91,7 +93,7 @@ func NewNode(t testing.TB, args ...string) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{t: t, Data: filepath.Join(data, "data"), Run: run, Logs: filepath.Join(data, "logs"), Args: args, output: &output{}}
+	n := &Node{t: t, Data: filepath.Join(data, "data"), Run: run, Logs: filepath.Join(data, "logs"), Args: args, output: &output{}, name: "n1", address: "192.168.77.1"}
 	n.holder = exec.Command("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", "ip link set lo up && echo up && exec sleep 100000")
 	n.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	up, err := n.holder.StdoutPipe()
@@ -163,7 +165,7 @@ func (n *Node) Start() *Node {
 func (n *Node) StartWithoutWaiting() {
 	n.t.Helper()
 	args := append([]string{
-		"agent", "--data-dir", n.Data, "--run-dir", n.Run, "--log-dir", n.Logs, "--node-name", "n1", "--address", "192.168.77.1",
+		"agent", "--data-dir", n.Data, "--run-dir", n.Run, "--log-dir", n.Logs, "--node-name", n.name, "--address", n.address,
 	}, n.Args...)
 	cmd := n.command(context.Background(), binary(n.t), args...)
 	cmd.Stdout, cmd.Stderr = n.output, n.output

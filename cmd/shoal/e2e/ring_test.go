@@ -1,0 +1,140 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shoal-dev/shoal/nodeagent/api"
+)
+
+// ring is several machines on one switch, each in namespaces of its own.
+type ring struct {
+	t      testing.TB
+	nodes  []*Node
+	holder *exec.Cmd // of the switch
+}
+
+// newRing makes count machines without agents.
+func newRing(t testing.TB, count int, args ...string) *ring {
+	t.Helper()
+	r := &ring{t: t}
+	for i := range count {
+		n := NewNode(t, args...)
+		n.name, n.address = fmt.Sprintf("n%d", i+1), fmt.Sprintf("192.168.77.%d", i+1)
+		r.nodes = append(r.nodes, n)
+	}
+	r.plugIn()
+	return r
+}
+
+// plugIn makes a namespace with a bridge, and plugs all machines into it.
+func (r *ring) plugIn() {
+	r.t.Helper()
+	r.holder = exec.Command("unshare", "--net", "sleep", "100000")
+	r.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := r.holder.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = r.holder.Process.Kill(); _ = r.holder.Wait() })
+	pid := fmt.Sprint(r.holder.Process.Pid)
+	time.Sleep(100 * time.Millisecond) // until it has unshared
+	r.inSwitch("ip", "link", "add", "br0", "type", "bridge")
+	r.inSwitch("ip", "link", "set", "br0", "up")
+	for i, n := range r.nodes {
+		port := fmt.Sprintf("port%d", i+1)
+		n.must("ip", "addr", "flush", "dev", "lan0")
+		n.must("ip", "addr", "add", n.address+"/24", "dev", "lan0")
+		n.must("ip", "route", "add", "default", "via", "192.168.77.254")
+		n.must("ip", "link", "set", "lan1", "name", port, "netns", pid)
+		r.inSwitch("ip", "link", "set", port, "master", "br0")
+		r.inSwitch("ip", "link", "set", port, "up")
+	}
+}
+
+func (r *ring) inSwitch(args ...string) {
+	r.t.Helper()
+	all := append([]string{fmt.Sprintf("--net=/proc/%d/ns/net", r.holder.Process.Pid), "--"}, args...)
+	if out, err := exec.Command("nsenter", all...).CombinedOutput(); err != nil {
+		r.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// start starts the first machine's agent, and has the others join.
+func (r *ring) start() *ring {
+	r.t.Helper()
+	r.nodes[0].Start()
+	for _, n := range r.nodes[1:] {
+		token, err := r.nodes[0].Client().CreateToken(context.Background(), time.Hour)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		n.Args = append(n.Args, "--join", token.Address, "--token", token.Text)
+		n.Start()
+	}
+	r.nodes[0].Eventually(30*time.Second, func() error { return r.whole(len(r.nodes)) })
+	return r
+}
+
+// whole tells whether so many nodes are ready, as many of them vote as may, and all have the same state.
+func (r *ring) whole(count int) error {
+	list, err := r.nodes[0].Client().Ring(context.Background(), true)
+	if err != nil {
+		return err
+	}
+	ready, voters, hashes := 0, 0, map[string]bool{}
+	for _, n := range list.Nodes {
+		if n.State == "Ready" {
+			ready++
+		}
+		if n.Voter {
+			voters++
+		}
+		if n.Now != nil {
+			hashes[fmt.Sprint(n.Now.Index, n.Now.StateHash)] = true
+		}
+	}
+	want := min(count-1+count%2, 5)
+	if ready != count || voters != want || len(hashes) != 1 {
+		return fmt.Errorf("%d of %d nodes are ready, %d vote, states %v", ready, count, voters, hashes)
+	}
+	return nil
+}
+
+// podsOn counts the ready pods of each node.
+func podsOn(s api.Status) map[string]int {
+	out := map[string]int{}
+	for _, p := range s.Pods {
+		if p.Ready == p.Containers {
+			out[p.Node]++
+		}
+	}
+	return out
+}
+
+// Three machines by one command each: a push to any of them runs on all, and answers on each.
+func TestFeature_R1_ThreeNodes(t *testing.T) {
+	r := newRing(t, 3).start()
+	for _, n := range r.nodes {
+		n.Image("probe:v1")
+	}
+	first := r.nodes[0]
+	first.Repository(map[string]string{"apps/web/web.cue": strings.Replace(webApp("probe:v1", "one"), "image:", "replicas: 3\n\timage:", 1)}).Push("first")
+	first.Eventually(60*time.Second, func() error {
+		on := podsOn(first.Status())
+		if len(on) != 3 {
+			return fmt.Errorf("ready pods on each node: %v", on)
+		}
+		return nil
+	})
+	for _, n := range r.nodes {
+		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
+	}
+	first.Eventually(10*time.Second, func() error { return r.whole(3) })
+}
