@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
@@ -46,26 +47,39 @@ func (m *machine) held(ctx context.Context, updates []source.RefUpdate) error {
 			ids = append(ids, u.New)
 		}
 	}
-	voters := ringPart{m}.Voters()
-	need := len(voters)/2 + 1
-	others := slices.DeleteFunc(slices.Clone(voters), func(n place.NodeID) bool { return n == m.dir.Node.ID })
-	need -= len(voters) - len(others) // this node has them
-	if need <= 0 || len(ids) == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, holdPatience)
-	defer cancel()
-	done := make(chan error, len(others))
-	for _, n := range others {
-		go func() { done <- m.peers.Call(ctx, n, pathTake, ids, nil) }()
+	return m.onMajority(ctx, holdPatience, func(ctx context.Context, n place.NodeID) error { return m.peers.Call(ctx, n, pathTake, ids, nil) })
+}
+
+// onMajority has other voters do what this node has done, and returns once a majority has, or after so long at most. The
+// others go on when it returns.
+func (m *machine) onMajority(ctx context.Context, patience time.Duration, do func(ctx context.Context, n place.NodeID) error) error {
+	voters := ringPart{m}.Voters()
+	others := slices.DeleteFunc(slices.Clone(voters), func(n place.NodeID) bool { return n == m.dir.Node.ID })
+	need := len(voters)/2 + 1 - (len(voters) - len(others))
+	if need <= 0 {
+		return nil
 	}
+	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	done := make(chan error, len(others))
+	var group sync.WaitGroup
+	for _, n := range others {
+		group.Go(func() { done <- do(working, n) })
+	}
+	go func() { group.Wait(); cancel() }()
 	var errs []error
 	for range others {
-		err := <-done
-		if err == nil {
-			need--
-		} else {
-			errs = append(errs, err)
+		select {
+		case err := <-done:
+			if err == nil {
+				need--
+			} else {
+				errs = append(errs, err)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		if need == 0 {
 			return nil

@@ -302,7 +302,7 @@ func (m *machine) openContainers(ctx context.Context) (err error) {
 	}
 	o := containers.Options{
 		Instance: m.dir.Node.Instance(), DataDir: m.dir.Path("containerd"), RunDir: filepath.Join(m.opt.runDir, "c"), LogDir: m.opt.logDir,
-		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Log: m.log,
+		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Peers: m.stores, Log: m.log,
 	}
 	if m.opt.containerd != "" {
 		o.Daemon, o.Address = nil, m.opt.containerd
@@ -311,6 +311,16 @@ func (m *machine) openContainers(ctx context.Context) (err error) {
 		return err
 	}
 	m.onClose(m.containers.Close)
+	inside, err := registry.New(ctx, registry.Options{
+		Content: m.containers.Content(), Images: m.containers.Images(), Leases: m.containers.Client().LeasesService(),
+		Namespace: m.containers.Namespace(), Inside: true, Log: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	m.onClose(inside.Close)
+	m.peering.containers.Store(m.containers)
+	m.peering.registry.Store(inside)
 	return nil
 }
 
@@ -357,12 +367,12 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 func (m *machine) wire() {
 	ledger := newLedgerPart(m)
 	m.agent = nodeagent.New(nodeagent.Options{
-		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls}, Links: linksPart{m.links},
+		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls, m.taggedAs}, Links: linksPart{m.links},
 		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(),
-		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls},
+		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls, m.taggedAs},
 		Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
 	m.node = &nodeagent.Node{
@@ -410,7 +420,7 @@ func (m *machine) run(ctx context.Context) error {
 		server, err := registry.New(ctx, registry.Options{
 			Content: m.containers.Content(), Images: m.containers.Images(), Leases: m.containers.Client().LeasesService(),
 			Namespace: m.containers.Namespace(), Token: m.opt.gitToken, Log: m.log,
-			Pushed: ahead.note,
+			Agree: m.agreeTag, Pushed: ahead.note,
 		})
 		if err != nil {
 			return err

@@ -43,7 +43,8 @@ func (l ledgerPart) Changes() <-chan struct{} { return l.changes }
 
 type containersPart struct {
 	*containers.Runtime
-	pulls *pulls
+	pulls  *pulls
+	tagged func(ref string) (digest string) // what the ring's own store has for a name; "" for none
 }
 
 func (c containersPart) Present(ref, digest string) bool {
@@ -63,6 +64,9 @@ func (c containersPart) Pull(ctx context.Context, p *plan.Pod, ref, digest strin
 }
 
 func (c containersPart) Resolve(ctx context.Context, ref string) (string, error) {
+	if d := c.tagged(ref); d != "" {
+		return d, nil
+	}
 	return c.Runtime.Resolve(ctx, ref, nil)
 }
 

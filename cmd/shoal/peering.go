@@ -20,10 +20,12 @@ import (
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
+	"github.com/shoal-dev/shoal/nodeagent/containers"
 	"github.com/shoal-dev/shoal/nodeagent/githost"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
 	"github.com/shoal-dev/shoal/nodeagent/peers"
+	"github.com/shoal-dev/shoal/nodeagent/registry"
 	"github.com/shoal-dev/shoal/nodeagent/ring"
 )
 
@@ -34,6 +36,7 @@ const (
 	pathLease  = "/lease"         // a renewal, to the leader
 	pathVote   = "/vote"          // a render, to the leader
 	pathTake   = "/git/take"      // commits that the asking node has, to a voter
+	pathImage  = "/image"         // an image that the asking node has, to a voter
 	pathWhere  = "/where"         // how far a node is
 )
 
@@ -42,13 +45,15 @@ type clusterLedger = ledger.Ledger[*cluster.State, cluster.Outcome]
 
 // peering is what other nodes ask for and are asked for before the parts that answer are open.
 type peering struct {
-	ledger   atomic.Pointer[clusterLedger]
-	keeper   atomic.Pointer[nodeagent.Keeper]
-	deployer atomic.Pointer[nodeagent.Deployer]
-	node     atomic.Pointer[nodeagent.Node]
-	mirror   atomic.Pointer[gitsync.Mirror]
-	git      atomic.Pointer[githost.Server] // the same, for other nodes
-	ring     atomic.Pointer[ring.Ring]
+	ledger     atomic.Pointer[clusterLedger]
+	keeper     atomic.Pointer[nodeagent.Keeper]
+	deployer   atomic.Pointer[nodeagent.Deployer]
+	node       atomic.Pointer[nodeagent.Node]
+	containers atomic.Pointer[containers.Runtime]
+	registry   atomic.Pointer[registry.Server] // for other nodes
+	mirror     atomic.Pointer[gitsync.Mirror]
+	git        atomic.Pointer[githost.Server] // the same, for other nodes
+	ring       atomic.Pointer[ring.Ring]
 }
 
 // errNotYet says that a part of this node is not open yet.
@@ -89,6 +94,8 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathVote, answerPeer(m.voted))
 	m.peers.Handle("POST "+pathTake, answerPeer(m.takeAsked))
 	m.peers.Handle(githost.Path+"/", http.HandlerFunc(m.gitAsked))
+	m.peers.Handle("POST "+pathImage, answerPeer(m.imageAsked))
+	m.peers.Handle("/v2/", http.HandlerFunc(m.storesAsked))
 	m.peers.Handle("POST "+pathWhere, answerPeer(m.whereAsked))
 	m.peers.Serve()
 	return nil

@@ -41,6 +41,7 @@ type Input struct {
 	Leave      *Leave      `json:"leave,omitempty"`
 	Restarting *Restarting `json:"restarting,omitempty"`
 	Ref        *Ref        `json:"ref,omitempty"`
+	Tag        *Tag        `json:"tag,omitempty"`
 	Activate   *Activate   `json:"activate,omitempty"`
 	Retire     *Retire     `json:"retire,omitempty"`
 	Phase      *Phase      `json:"phase,omitempty"`
@@ -119,6 +120,12 @@ type Ref struct {
 	Name string    `json:"name"`
 	Old  source.ID `json:"old"`
 	New  source.ID `json:"new"`
+}
+
+// Tag has a name of the ring's own store stand for an image.
+type Tag struct {
+	Name   string `json:"name"`   // "shoal.local/web:v1"
+	Digest string `json:"digest"` // "sha256:..." of its manifest; "" takes the name away
 }
 
 // Activate makes a render the desired state of its environment. Previous is the digest it replaces; an

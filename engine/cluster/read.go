@@ -23,6 +23,9 @@ func (s *State) Faults() *Table[desired.Key, *Fault] { return &s.faults }
 // Nodes are the machines.
 func (s *State) Nodes() *Table[place.NodeID, *Node] { return &s.nodes }
 
+// Tags are the names of the ring's own store.
+func (s *State) Tags() *Table[string, *TagValue] { return &s.tags }
+
 // Tokens are those that nodes may join with, or did.
 func (s *State) Tokens() *Table[string, *TokenValue] { return &s.tokens }
 

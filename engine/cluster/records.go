@@ -80,6 +80,12 @@ type RefValue struct {
 	ID   source.ID `json:"id"`
 }
 
+// TagValue is what a name of the ring's own store stands for.
+type TagValue struct {
+	Tag
+	Time int64 `json:"time"` // ring time at which it was set, ms
+}
+
 // Environment is the last Activate of an environment.
 type Environment struct {
 	Name      string            `json:"name"`

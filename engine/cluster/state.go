@@ -26,6 +26,7 @@ type State struct {
 	faults       Table[desired.Key, *Fault]
 	nodes        Table[place.NodeID, *Node]
 	tokens       Table[string, *TokenValue]
+	tags         Table[string, *TagValue]
 	refs         Table[string, *RefValue]
 	environments Table[string, *Environment]
 	objects      Table[desired.Key, *Object]
@@ -68,6 +69,7 @@ func NewState() *State {
 	s.faults = newTable(desired.Key.Compare, tableKind[desired.Key, *Fault]{name: "faults", key: func(v *Fault) desired.Key { return v.Key }, text: keyText})
 	s.nodes = newTable(compareNode, tableKind[place.NodeID, *Node]{name: "nodes", key: func(v *Node) place.NodeID { return v.ID }, text: nodeText, follow: followNode})
 	s.tokens = newTable(strs, tableKind[string, *TokenValue]{name: "tokens", key: func(v *TokenValue) string { return v.ID }, text: same})
+	s.tags = newTable(strs, tableKind[string, *TagValue]{name: "tags", key: func(v *TagValue) string { return v.Name }, text: same})
 	s.refs = newTable(strs, tableKind[string, *RefValue]{name: "refs", key: func(v *RefValue) string { return v.Name }, text: same})
 	s.environments = newTable(strs, tableKind[string, *Environment]{name: "environments", key: func(v *Environment) string { return v.Name }, text: same, follow: followEnvironment})
 	s.objects = newTable(desired.Key.Compare, tableKind[desired.Key, *Object]{name: "objects", key: func(v *Object) desired.Key { return v.Key }, text: keyText, follow: followObject})
@@ -103,7 +105,7 @@ func NewState() *State {
 func (s *State) tables() []anyTable {
 	return []anyTable{
 		&s.addresses, &s.cronjobs, &s.deployments, &s.ended, &s.environments, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.refs,
-		&s.rejected, &s.replicasets, &s.ring, &s.seen, &s.services, &s.tokens, &s.wakes,
+		&s.rejected, &s.replicasets, &s.ring, &s.seen, &s.services, &s.tags, &s.tokens, &s.wakes,
 	}
 }
 

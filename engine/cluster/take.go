@@ -17,6 +17,7 @@ const (
 	maxList    = 20_000    // entries of a list or map
 	maxStatus  = 64 << 10  // bytes of a pod status as JSON
 	maxRefs    = 50_000    // refs of the built-in Git server
+	maxTags    = 50_000    // names in the ring's own store of images
 	nodeBits   = 24        // a node's share of the pod range
 	maxDevices = 1_000_000 // no node has more cores or pods
 )
@@ -42,6 +43,8 @@ func (in Input) String() string {
 		return "restarting " + clip(string(in.From.Node), 64)
 	case in.Ref != nil:
 		return "ref " + clip(in.Ref.Name, 256)
+	case in.Tag != nil:
+		return "tag " + clip(in.Tag.Name, 256)
 	case in.Activate != nil:
 		return "activate " + clip(in.Activate.Environment, 64)
 	case in.Retire != nil:
@@ -63,7 +66,7 @@ func (in Input) String() string {
 func (in Input) kinds() int {
 	n := 0
 	for _, set := range []bool{
-		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Ref != nil, in.Activate != nil,
+		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Ref != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
 	} {
 		if set {
@@ -101,6 +104,8 @@ func (t *tx) take(in Input) error {
 		return t.restarting(in.From, in.Restarting)
 	case in.Ref != nil:
 		return t.ref(in.Ref)
+	case in.Tag != nil:
+		return t.tag(in.Tag)
 	case in.Activate != nil:
 		return t.activate(in.Activate)
 	case in.Retire != nil:
@@ -296,4 +301,25 @@ func isLabel(s string) bool {
 		return false
 	}
 	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' })
+}
+
+// tag has a name stand for an image, or for nothing any more.
+func (t *tx) tag(g *Tag) error {
+	_, known := t.s.tags.Get(g.Name)
+	hash, isSHA := strings.CutPrefix(g.Digest, "sha256:")
+	switch {
+	case g.Name == "" || len(g.Name) > maxText:
+		return fmt.Errorf("tag: its name has 1 to %d bytes", maxText)
+	case g.Digest == "" && !known:
+		return fmt.Errorf("tag %s: there is none to take away", clip(g.Name, 256))
+	case g.Digest == "":
+		t.s.tags.drop(&t.s, g.Name)
+		return nil
+	case !isSHA || len(hash) != 64 || !isHex(hash):
+		return fmt.Errorf("tag %s: digest %q: want sha256: and 64 hex digits", clip(g.Name, 256), clip(g.Digest, 80))
+	case !known && t.s.tags.Len() >= maxTags:
+		return fmt.Errorf("tag %s: there are %d tags already", clip(g.Name, 256), maxTags)
+	}
+	t.s.tags.set(&t.s, &TagValue{Tag: *g, Time: t.now})
+	return nil
 }

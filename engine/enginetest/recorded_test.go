@@ -125,6 +125,8 @@ data: {greeting: hello}
 func nodesStory(r *Ring) {
 	token := cluster.Token{ID: "third", Hash: strings.Repeat("0", 64), Expires: r.Now + 60_000}
 	r.Must(cluster.Input{Token: &token})
+	image := cluster.Tag{Name: "shoal.local/web:v1", Digest: "sha256:" + strings.Repeat("0", 64)}
+	r.Must(cluster.Input{Tag: &image})
 	up := Node(3)
 	r.Must(cluster.Input{Join: &cluster.Join{
 		Token: token.ID, Node: up.ID, Name: up.Name, Key: strings.Repeat("A", 43) + "=", Address: up.Address, Peer: 7947, Gossip: 7946,

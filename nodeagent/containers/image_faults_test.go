@@ -302,7 +302,7 @@ func TestFault_C13(t *testing.T) {
 	other := r.image(tarOf(t, tar.Header{Name: "x", Typeflag: tar.TypeReg}))
 	named, err := normal(r.host + "/other:1")
 	mustNot(t, err)
-	_, err = n.fetch(ctx(t), named, other.Digest, nil, nil)
+	_, err = n.fetch(ctx(t), named, other.Digest, resolver(nil), nil)
 	mustNot(t, err)
 	mustNot(t, json.Unmarshal(r.blobs[other.Digest], &manifest))
 	mustNot(t, flip(n.blob(manifest.Layers[0].Digest)))

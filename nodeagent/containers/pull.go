@@ -129,11 +129,9 @@ func (r *Runtime) Pull(ctx context.Context, ref, dgst string, auth []Auth, progr
 // bring makes an image of this digest whole and unpacked: fetched as far as it is not here.
 func (r *Runtime) bring(ctx context.Context, named reference.Named, d digest.Digest, auth []Auth, progress func(done, total int64)) (target ocispec.Descriptor, err error) {
 	if isLocal(named) {
-		if target, err = describe(ctx, r.client.ContentStore(), d); errdefs.IsNotFound(err) {
-			err = errNotLocal(named.String())
-		}
+		target, err = r.bringLocal(ctx, named, d, progress)
 	} else {
-		target, err = r.fetch(ctx, named, d, auth, progress)
+		target, err = r.fetch(ctx, named, d, resolver(auth), progress)
 	}
 	if err != nil {
 		return target, err
@@ -146,7 +144,7 @@ func (r *Runtime) bring(ctx context.Context, named reference.Named, d digest.Dig
 }
 
 // fetch brings manifests, config and layers for this machine into the store.
-func (r *Runtime) fetch(ctx context.Context, named reference.Named, d digest.Digest, auth []Auth, progress func(done, total int64)) (ocispec.Descriptor, error) {
+func (r *Runtime) fetch(ctx context.Context, named reference.Named, d digest.Digest, from remotes.Resolver, progress func(done, total int64)) (ocispec.Descriptor, error) {
 	exact, err := reference.WithDigest(reference.TrimNamed(named), d)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -154,7 +152,7 @@ func (r *Runtime) fetch(ctx context.Context, named reference.Named, d digest.Dig
 	count := &counter{tell: progress, seen: map[digest.Digest]bool{}}
 	defer r.watchParts(ctx, count)()
 	img, err := r.client.Fetch(ctx, exact.String(),
-		containerd.WithResolver(resolver(auth)),
+		containerd.WithResolver(from),
 		containerd.WithPlatformMatcher(platforms.Default()),
 		containerd.WithMaxConcurrentDownloads(3),
 		containerd.WithImageHandlerWrapper(func(h images.Handler) images.Handler {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,7 +36,15 @@ type Options struct {
 	// CgroupRoot is the cgroup below which pods get theirs, from each controller's root; default
 	// "/shoal-<instance>".
 	CgroupRoot string
-	Log        *slog.Logger // default: discard
+	// Peers are the other nodes whose stores an image below LocalHost may be fetched from; default: none.
+	Peers func() []Peer
+	Log   *slog.Logger // default: discard
+}
+
+// Peer is another node, which serves its own store as a registry.
+type Peer struct {
+	Name   string // in URLs
+	Client *http.Client
 }
 
 // withDefaults returns a copy with empty fields filled in.
@@ -45,6 +54,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.CgroupRoot == "" {
 		o.CgroupRoot = "/shoal-" + o.Instance
+	}
+	if o.Peers == nil {
+		o.Peers = func() []Peer { return nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

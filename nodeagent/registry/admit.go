@@ -13,6 +13,13 @@ import (
 
 // admit says whether the request may go on, and answers it if not.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
+	if s.opt.Inside {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			refuse(w, ociregistry.ErrDenied, "this is for reading alone")
+			return false
+		}
+		return true
+	}
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		refuse(w, ociregistry.ErrDenied, "requests of web pages are not served")
 		return false

@@ -67,6 +67,11 @@ func (b backend) PushManifest(ctx context.Context, repo, tag string, data []byte
 	if !ociref.IsValidTag(tag) {
 		return ociregistry.Descriptor{}, fmt.Errorf("%w: tag %q", ociregistry.ErrNameInvalid, tag)
 	}
+	if b.opt.Agree != nil {
+		if err := b.opt.Agree(ctx, b.image(repo, tag), desc.Digest.String()); err != nil {
+			return ociregistry.Descriptor{}, fmt.Errorf("agree on tag: %w", err)
+		}
+	}
 	if err := b.tag(ctx, b.image(repo, tag), desc); err != nil {
 		return ociregistry.Descriptor{}, fmt.Errorf("set tag: %w", err)
 	}

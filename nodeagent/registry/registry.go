@@ -39,6 +39,10 @@ type Options struct {
 	Stall       time.Duration // longest wait for the next bytes of a request; default 1 minute
 	Keep        time.Duration // how long unreferenced content stays; default 1 hour
 
+	// Inside says that whoever asks has been let in already, by what this server is mounted in. Pushes are refused.
+	Inside bool
+	// Agree is asked before a tag is set, when all that it leads to is safely on disk; an error refuses the push.
+	Agree  func(ctx context.Context, name, digest string) error
 	Pushed func(name, digest string) // told of every tag that was set; may be nil; must not block
 	Log    *slog.Logger              // default: discard
 }

@@ -121,10 +121,8 @@ func podsOn(s api.Status) map[string]int {
 // Three machines by one command each: a push to any of them runs on all, and answers on each.
 func TestFeature_R1_ThreeNodes(t *testing.T) {
 	r := newRing(t, 3).start()
-	for _, n := range r.nodes {
-		n.Image("probe:v1")
-	}
 	first := r.nodes[0]
+	first.Image("probe:v1")
 	first.Repository(map[string]string{"apps/web/web.cue": strings.Replace(webApp("probe:v1", "one"), "image:", "replicas: 3\n\timage:", 1)}).Push("first")
 	first.Eventually(60*time.Second, func() error {
 		on := podsOn(first.Status())
