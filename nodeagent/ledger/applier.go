@@ -35,6 +35,8 @@ func (l *Ledger[S, O]) apply(ctx context.Context) {
 		batch, before, resets := l.queue.head()
 		var why string
 		switch {
+		case l.isHalted():
+			return
 		case before != nil:
 			if why = before(ctx); why == "" {
 				l.queue.done(resets)
@@ -173,6 +175,7 @@ func (l *Ledger[S, O]) stepOneLocked(raw []byte) (header, O) {
 		return h, o
 	}
 	l.applied, l.time = index, at
+	l.compareAt(index)
 	if index == l.check.Entry {
 		l.compareLocked()
 	}

@@ -48,5 +48,8 @@ func splitBatch(b []byte) ([][]byte, error) {
 		raw = append(raw, b[n:end:end])
 		b = b[end:]
 	}
+	if len(raw) == 0 {
+		return nil, errors.New("batch is empty")
+	}
 	return raw, nil
 }

@@ -68,7 +68,7 @@ func (l *Ledger[S, O]) feedKnown(committed uint64) error {
 			return fmt.Errorf("read entry %d: %w", index, err)
 		}
 		if last = entry; entry.Type == raft.LogCommand {
-			l.queue.add(split(entry.Data))
+			l.queue.add(l.numbered(entry.Data))
 		}
 		l.feed.mu.Lock()
 		l.feed.taken = index

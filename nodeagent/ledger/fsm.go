@@ -23,7 +23,7 @@ func (f fsm[S, O]) ApplyBatch(logs []*raft.Log) []any {
 	var entries [][]byte
 	for _, log := range l.feed.take(logs) {
 		if log.Type == raft.LogCommand {
-			entries = append(entries, split(log.Data)...)
+			entries = append(entries, l.numbered(log.Data)...)
 		}
 	}
 	last := logs[len(logs)-1]
@@ -44,12 +44,16 @@ func (f fsm[S, O]) Apply(log *raft.Log) any {
 	return nil
 }
 
-// split takes one of raft's entries apart into ours. One that is not what encodeBatch wrote is an entry that cannot be
-// decoded, on every node alike.
-func split(data []byte) [][]byte {
+// numbered takes one of raft's entries apart into ours. One that is not what encodeBatch wrote is an entry that cannot be
+// decoded, on every node alike. What a node says of its state is heard, and is none.
+func (l *Ledger[S, O]) numbered(data []byte) [][]byte {
 	raw, err := splitBatch(data)
 	if err != nil {
 		return [][]byte{data}
+	}
+	if s, ok := decodeSaid(raw[0]); ok && len(raw) == 1 {
+		l.heard(s)
+		return nil
 	}
 	return raw
 }

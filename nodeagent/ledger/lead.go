@@ -49,7 +49,7 @@ func (l *Ledger[S, O]) watch(ctx context.Context, notify <-chan bool) {
 	})
 	l.raft.RegisterObserver(observer)
 	defer l.raft.DeregisterObserver(observer)
-	failed, dropped := l.disk.failed, func() {}
+	failed, halted, dropped := l.disk.failed, l.halted, func() {}
 	for {
 		select {
 		case <-ctx.Done():
@@ -68,6 +68,11 @@ func (l *Ledger[S, O]) watch(ctx context.Context, notify <-chan bool) {
 			failed = nil
 			l.end()
 			l.opt.Log.Error("ledger stopped: its log cannot be written", "err", l.disk.usable())
+			l.shutRaft()
+		case <-halted:
+			halted = nil
+			l.end()
+			l.queue.close()
 			l.shutRaft()
 		}
 		l.changed()

@@ -41,6 +41,9 @@ type Ledger[S State, O any] struct {
 	outbox     *outbox[O]
 	rounds     rounds
 	followers  followers
+	compared   comparison
+	halt       sync.Once
+	halted     chan struct{} // closed when most voters have another state
 	leadership atomic.Pointer[Leadership]
 
 	subMu   sync.Mutex // guards subs
@@ -83,6 +86,7 @@ func Open[S State, O any](ctx context.Context, o Options[S, O]) (*Ledger[S, O], 
 		feed:    feed{ready: make(chan struct{})},
 		content: &wanting{Content: o.Content},
 		outbox:  newOutbox[O](),
+		halted:  make(chan struct{}),
 	}
 	l.changes, _ = l.Subscribe()
 	var err error
@@ -134,7 +138,7 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if len(l.lacking) > 0 && l.opt.Fetch != nil {
 		l.running.Go(func() { l.fetchLacking(run) })
 	}
-	for _, loop := range []func(context.Context, <-chan struct{}){l.tick, l.send, l.keepSeats} {
+	for _, loop := range []func(context.Context, <-chan struct{}){l.tick, l.send, l.keepSeats, l.speak} {
 		changes, _ := l.Subscribe()
 		l.running.Go(func() { loop(run, changes) })
 	}
@@ -146,10 +150,22 @@ func (l *Ledger[S, O]) usable() error {
 	if l.closed.Load() {
 		return ErrClosed
 	}
+	if l.isHalted() {
+		return ErrDiverged
+	}
 	return l.disk.usable()
 }
 
-// Err is why the ledger cannot take entries now: ErrFull, a *FailedError, ErrClosed; nil while it can.
+func (l *Ledger[S, O]) isHalted() bool {
+	select {
+	case <-l.halted:
+		return true
+	default:
+		return false
+	}
+}
+
+// Err is why the ledger cannot take entries now: ErrFull, a *FailedError, ErrDiverged, ErrClosed; nil while it can.
 func (l *Ledger[S, O]) Err() error { return l.usable() }
 
 // View calls f with the state as it is now. f must not change it; the ledger goes on meanwhile.
@@ -189,9 +205,12 @@ func (l *Ledger[S, O]) Rejected() []Rejected {
 	return slices.Clone(l.rejected)
 }
 
-// Diverged says whether this node's state was another one after a restart than before: a bug, or damage that no
-// checksum saw.
+// Diverged says whether this node's state was another one after a restart than before, or is another one than that of
+// most voters: a bug, or damage that no checksum saw. In the second case it has halted (ErrDiverged).
 func (l *Ledger[S, O]) Diverged() bool {
+	if l.isHalted() {
+		return true
+	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.diverged

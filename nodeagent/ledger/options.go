@@ -100,6 +100,9 @@ type Options[S State, O any] struct {
 	SnapshotBytes   int64         // or so many bytes of them; default 16 MiB
 	Heartbeat       time.Duration // a follower that heard nothing for so long stands for election; default 300 ms
 	Cut             bool          // begin without the entries from the first damaged one on; they are kept aside
+
+	joinPatience time.Duration // a test's is shorter
+	compareEvery uint64        // entries
 }
 
 // MaxEntry is the size of the largest entry that is taken, in bytes.
@@ -126,6 +129,12 @@ func (o Options[S, O]) WithDefaults() Options[S, O] {
 	}
 	if o.SnapshotBytes == 0 {
 		o.SnapshotBytes = 16 << 20
+	}
+	if o.joinPatience == 0 {
+		o.joinPatience = joinPatience
+	}
+	if o.compareEvery == 0 {
+		o.compareEvery = compareEvery
 	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 300 * time.Millisecond

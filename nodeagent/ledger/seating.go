@@ -13,7 +13,7 @@ import (
 const (
 	// seatPause is how long changes of the state are gathered before the leader looks who should vote.
 	seatPause = 250 * time.Millisecond
-	// joinPatience is how long a member that Options.Wanted does not name may be on its way into the ring.
+	// joinPatience is how long a member that Options.Wanted never named may be on its way into the ring.
 	joinPatience = 20 * time.Second
 	// catchUp is how many entries of raft's log a node may be behind, with the last ones under way, to become a voter.
 	catchUp = 512
@@ -154,7 +154,7 @@ func (l *Ledger[S, O]) look(term uint64, mem *seating, now time.Time) []seat {
 		s.ready = s.self || fresh && has && (up || !told)
 		s.lost = !s.self && since(mem.down, n, !fresh || told && !up, now) > 10*l.opt.Heartbeat
 		away := since(mem.unwanted, n, !s.wanted, now)
-		s.gone = !s.wanted && (mem.listed[n] || away > joinPatience)
+		s.gone = !s.wanted && (mem.listed[n] || away > l.opt.joinPatience)
 		seats = append(seats, *s)
 	}
 	return seats

@@ -73,6 +73,7 @@ func TestNextMove(t *testing.T) {
 func seated(t *testing.T, names ...place.NodeID) *testRing {
 	r := newTestRing(t, names...)
 	r.edit = func(_ place.NodeID, o *Options[*toy, string]) {
+		o.joinPatience = time.Second
 		o.Wanted = func() (in []place.NodeID) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -111,7 +112,9 @@ func (r *testRing) join(names ...place.NodeID) {
 // become waits until the leader has these members.
 func (r *testRing) become(want string) {
 	r.t.Helper()
+	began := time.Now()
 	r.await("members "+want, func() bool { return members(r.node(r.leader())) == want })
+	r.t.Logf("%s after %v", want, time.Since(began).Round(time.Millisecond))
 }
 
 // The voters follow who belongs to the ring and who is there, while inputs flow.
