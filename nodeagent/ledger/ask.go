@@ -122,11 +122,13 @@ func (l *Ledger[S, O]) tell(term uint64, id raft.ServerID, f *follower) {
 
 // emptyEntries is a heartbeat of raft's.
 func (l *Ledger[S, O]) emptyEntries(term uint64) *raft.AppendEntriesRequest {
-	self := l.opt.Transport.EncodePeer(raft.ServerID(l.opt.Node), raft.ServerAddress(l.opt.Node))
+	self := raft.ServerID(l.opt.Node)
 	return &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(l.opt.Node), Addr: self},
-		Term:      term,
-		Leader:    self,
+		RPCHeader: raft.RPCHeader{
+			ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self),
+			Addr: l.opt.Transport.EncodePeer(self, raft.ServerAddress(self)),
+		},
+		Term: term,
 	}
 }
 

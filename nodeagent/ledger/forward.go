@@ -120,12 +120,12 @@ func (l *Ledger[S, O]) Submit(ctx context.Context, from place.NodeID, raw [][]by
 		stamped[i] = encodeEntry(h, body)
 	}
 	if err := l.usable(); err != nil {
-		return fmt.Errorf("submit: %w", errors.Join(ErrNotLeader, err))
+		return fmt.Errorf("submit: %w: %s", ErrNotLeader, err.Error())
 	}
 	err := l.propose(ctx, stamped)
 	switch {
 	case errors.Is(err, errNotSent), errors.Is(err, ErrFull):
-		return fmt.Errorf("submit: %w (%w)", ErrNotLeader, err)
+		return fmt.Errorf("submit: %w: %s", ErrNotLeader, err.Error()) // a full disk is this node's, not the sender's
 	case err != nil:
 		return fmt.Errorf("submit: %w", err)
 	}

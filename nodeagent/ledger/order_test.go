@@ -173,6 +173,38 @@ func without(names []place.NodeID, gone place.NodeID) (rest []place.NodeID) {
 	return rest
 }
 
+// TestFault_L4_Leader fills the leader's disk: another node leads, what is given to the full one is refused, and it
+// catches up when there is room.
+func TestFault_L4_Leader(t *testing.T) {
+	r := threeVoters(t, often)
+	c := r.clients(2, "n2", "n3")
+	c.progress()
+	for r.leader() != "n1" {
+		if err := r.node(r.leader()).StepDown(t.Context()); err != nil {
+			t.Log(err)
+		}
+	}
+	d := r.node("n1").disk
+	room := func(size int, full bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.files.size = size
+		d.full = d.full || full
+	}
+	size := d.files.size
+	room(1<<50, true) // the next write fails
+	r.await("another leader", func() bool { return r.leader() != "n1" })
+	c.progress()
+	d.isFull.Store(true) // as the first failed write of all sets it
+	if _, err := r.node("n1").Append(t.Context(), ref("full", "", "x")); !errors.Is(err, ErrFull) {
+		t.Errorf("append on a full disk: %v", err)
+	}
+	room(size, false)
+	r.await("room", func() bool { return r.node("n1").Err() == nil })
+	mustAppend(t, r.node("n1"), ref("room", "", "x"))
+	c.end(three...)
+}
+
 // The leader's answer to a forwarded batch gets lost: the batch is sent again, and applied once.
 func TestAnswerLost(t *testing.T) {
 	var mu sync.Mutex

@@ -73,9 +73,10 @@ func (v *files) index(seg types.SegmentInfo) (uint64, error) {
 func frames(b []byte) (offsets []uint32) {
 	for at := segmentHead; at+frameHead <= len(b); {
 		size := int(binary.LittleEndian.Uint32(b[at+4:]))
-		if b[at] == frameCommit {
-			size = 0
-		} else if b[at] == frameEntry {
+		switch b[at] {
+		case frameCommit:
+			size = 0 // it has a checksum there
+		case frameEntry:
 			offsets = append(offsets, uint32(at))
 		}
 		at += (frameHead + size + 7) / 8 * 8

@@ -12,7 +12,7 @@ import (
 // seatsOf reads seats from words: the leader is in brackets; * votes, + is ready, ! is lost, - is not wanted, -- is gone
 // for good, ? is no member yet.
 func seatsOf(text string) (seats []seat) {
-	for _, w := range strings.Fields(text) {
+	for w := range strings.FieldsSeq(text) {
 		s := seat{wanted: true, member: true}
 		s.self = strings.Contains(w, "[")
 		w = strings.Trim(strings.Replace(w, "]", "", 1), "[")
