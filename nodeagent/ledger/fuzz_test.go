@@ -96,3 +96,36 @@ func FuzzDecodeMeta(f *testing.F) {
 		}
 	})
 }
+
+// FuzzSplitBatch takes apart what raft's log may hold, and what one node sends another.
+func FuzzSplitBatch(f *testing.F) {
+	one := encodeEntry(header{time: 1, from: cluster.From{Node: "n1", Boot: "b", Seq: 1}}, []byte("{}"))
+	f.Add(one)
+	f.Add(encodeBatch([][]byte{one, one, {}}))
+	f.Add([]byte{batchFormat})
+	f.Add([]byte{batchFormat, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
+	f.Add(encodeSaid(said{node: "n1", entry: 1000}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, ok := decodeSaid(b); ok {
+			if again, ok := decodeSaid(encodeSaid(s)); !ok || again != s {
+				t.Fatalf("said %+v, again %+v", s, again)
+			}
+		}
+		raw, err := splitBatch(b)
+		if err != nil {
+			return
+		}
+		again, err := splitBatch(encodeBatch(raw))
+		if len(raw) == 1 && len(raw[0]) > 0 && raw[0][0] == batchFormat {
+			return // a batch of one batch is never written
+		}
+		if err != nil || len(again) != len(raw) {
+			t.Fatalf("%d entries, again %d, %v", len(raw), len(again), err)
+		}
+		for i := range raw {
+			if !bytes.Equal(raw[i], again[i]) {
+				t.Fatalf("entry %d: %x, again %x", i, raw[i], again[i])
+			}
+		}
+	})
+}

@@ -185,6 +185,50 @@ func TestFault_L10(t *testing.T) {
 	r.agree(three...)
 }
 
+// A node that gets a snapshot in place of its own entry tells its Append so, and not what Step says of a repetition.
+func TestPassedOver(t *testing.T) {
+	var r *testRing
+	var cut sync.Once
+	r = threeVoters(t, func(n place.NodeID, o *Options[*toy, string]) {
+		o.SnapshotEntries, o.SegmentSize = 40, 64<<10
+		o.Forward = func(ctx context.Context, leader place.NodeID, raw [][]byte) error {
+			if n == "n3" {
+				cut.Do(func() { r.cut("n3", true) }) // it neither hears of the commit nor gets the answer
+			}
+			return r.node(leader).Submit(ctx, n, raw)
+		}
+	})
+	for r.leader() != "n1" {
+		if err := r.node(r.leader()).StepDown(t.Context()); err != nil {
+			t.Log(err)
+		}
+	}
+	r.agree(three...)
+	l, err := r.node("n3"), make(chan error)
+	go func() {
+		_, e := l.Append(t.Context(), ref("mine", "", "1"))
+		err <- e
+	}()
+	r.await("the input to be committed", func() bool { return r.node("n1").ref("mine") == "1" })
+	last, _ := l.disk.LastIndex()
+	for n := range 200 {
+		mustAppend(t, r.node("n2"), ref(fmt.Sprint(n), "", strings.Repeat("1", 2000)))
+	}
+	r.await("the log to be cut", func() bool {
+		var l raft.Log
+		return r.node("n1").disk.read(last+1, &l) != nil && r.node("n2").disk.read(last+1, &l) != nil
+	})
+	r.cut("n3", false)
+	if e := <-err; !errors.Is(e, ErrPassedOver) {
+		t.Errorf("append: %v", e)
+	}
+	if l.ref("mine") != "1" {
+		t.Errorf("the state is %.100s", dump(l))
+	}
+	mustAppend(t, l, ref("z", "", "1"))
+	r.agree(three...)
+}
+
 // An entry that lacks blobs on one node has them fetched, from who submitted it, and is tried again at once.
 func TestMissingBlobsAreFetched(t *testing.T) {
 	var r *testRing

@@ -98,6 +98,16 @@ func (s *snaps) list() error {
 	return nil
 }
 
+// first is the newest snapshot, nil if there is none.
+func (s *snaps) first() *raft.SnapshotMeta {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.listed) == 0 {
+		return nil
+	}
+	return s.listed[0]
+}
+
 // newest is the last entry of raft's log that the newest snapshot covers; 0 if there is none.
 func (s *snaps) newest() uint64 {
 	s.mu.Lock()
