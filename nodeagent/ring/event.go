@@ -40,7 +40,10 @@ const (
 	Dead    Kind = "failed" // nobody reaches it
 	Updated Kind = "updated"
 	Message Kind = "message"
+	Twin    Kind = "twin" // two machines claim to be one node: see Twins
 	Lost    Kind = "lost" // events were dropped: look at Members
+
+	forgotten Kind = "forgotten" // serf no longer remembers who failed or left long ago
 )
 
 // Event is something that happened in the ring.
@@ -49,6 +52,7 @@ type Event struct {
 	Members []Member // of the first four kinds
 	Name    string   // of a Message
 	Payload []byte
+	Twins   *Twins // of a Twin
 }
 
 func (e Event) String() string {
@@ -57,6 +61,8 @@ func (e Event) String() string {
 		return fmt.Sprintf("message %s (%d bytes)", e.Name, len(e.Payload))
 	case Lost:
 		return "lost"
+	case Twin:
+		return "twin " + e.Twins.String()
 	}
 	var s strings.Builder
 	s.WriteString(string(e.Kind))
@@ -87,7 +93,7 @@ func eventOf(e serf.Event) (Event, bool) {
 	case serf.MemberEvent:
 		kinds := map[serf.EventType]Kind{
 			serf.EventMemberJoin: Joined, serf.EventMemberLeave: Gone,
-			serf.EventMemberFailed: Dead, serf.EventMemberUpdate: Updated,
+			serf.EventMemberFailed: Dead, serf.EventMemberUpdate: Updated, serf.EventMemberReap: forgotten,
 		}
 		kind, ok := kinds[e.Type]
 		out := Event{Kind: kind}

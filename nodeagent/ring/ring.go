@@ -33,29 +33,44 @@ var ErrTooLarge = errors.New("larger than the ring carries")
 
 // Options say who this node is in which ring. Zero fields mean their defaults.
 type Options struct {
-	Dir  string            // required: a directory of its own, for the keyring and the members last seen
-	Node place.NodeID      // required
-	Ring string            // required: the ring's identity; packets of another are dropped
-	Bind netip.AddrPort    // default 127.0.0.1:7946; port 0 takes any
-	Keys [][]byte          // of the ring, the one to encrypt with first, for a first start; default: a new one
-	Tags map[string]string // told to all members; encoded at most 512 bytes
-	Log  *slog.Logger      // default: discard
+	Dir       string                  // required: a directory of its own, for the keyring and the members last seen
+	Node      place.NodeID            // required
+	Ring      string                  // required: the ring's identity; packets of another are dropped
+	Bind      netip.AddrPort          // default 127.0.0.1:7946; port 0 takes any
+	Advertise netip.AddrPort          // where others reach this node; default: Bind, and a port of 0 is that of Bind
+	Keys      [][]byte                // of the ring, for a first start: 1 or 2 of 32 bytes, the one to encrypt with first; default: those kept
+	Join      []netip.AddrPort        // where others may be found as long as nobody is here
+	Known     func() []netip.AddrPort // where the nodes that should be there gossip, as far as the ledger knows; default: none
+	Tags      map[string]string       // told to all members; encoded at most 512 bytes
+	Log       *slog.Logger            // default: discard
+
+	forget time.Duration // when serf forgets failed members; default 24 h
 }
 
 // Ring is this node's view of its ring. It is safe for concurrent use.
 type Ring struct {
 	opt     Options
-	keys    *memberlist.Keyring
+	keys    *keyring
+	lines   *lineLogger
+	twins   *twins
 	in      chan serf.Event
 	serf    atomic.Pointer[serf.Serf]
 	events  *events
+	changed chan struct{} // somebody may be missing
+	repeat  atomic.Int64  // until then this node's address is told again and again, ns: it was heard of at another one
+	fresh   atomic.Bool   // this node has not been in the ring yet
+	second  chan struct{} // this node has an older twin
 	stop    chan struct{}
 	running sync.WaitGroup
+
+	talking sync.Mutex // held while serf joins or leaves: a join that ends behind the goodbye would take it back
 
 	mu     sync.Mutex // guards below; held while serf is exchanged or shut down
 	alone  bool       // serf runs with the settings of a ring of one
 	moving bool       // serf is being started anew
+	silent bool       // this node has an older twin: it says nothing more
 	recent []said     // while alone or moving: what the others may have missed
+	seen   map[place.NodeID]netip.AddrPort
 	closed bool
 }
 
@@ -85,34 +100,60 @@ func Open(o Options) (*Ring, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	keys, err := loadKeyring(o.path("keyring"), o.Keys)
-	if err != nil {
-		return nil, fmt.Errorf("open ring: %w", err)
+	if o.Known == nil {
+		o.Known = func() []netip.AddrPort { return nil }
+	}
+	if o.Bind.Addr().IsUnspecified() && o.Bind.Addr().Is6() && !o.Advertise.IsValid() {
+		return nil, fmt.Errorf("open ring: Bind %s needs an Advertise address, where others reach this node", o.Bind)
 	}
 	seen, err := o.lastSeen()
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	r := &Ring{opt: o, keys: keys, in: make(chan serf.Event, 64), events: newEvents(), stop: make(chan struct{}), alone: !seen}
+	keys, err := openKeyring(o.path("keyring"), o.Keys, len(seen)+len(o.Join) == 0)
+	if err != nil {
+		return nil, fmt.Errorf("open ring: %w", err)
+	}
+	r := &Ring{
+		opt: o, keys: keys, lines: &lineLogger{log: o.Log}, twins: newTwins(o.Node), in: make(chan serf.Event, 64),
+		events: newEvents(), changed: make(chan struct{}, 1), second: make(chan struct{}, 1), stop: make(chan struct{}), seen: seen,
+	}
+	r.alone = len(seen)+len(o.Join) == 0 && !slices.ContainsFunc(o.Known(), func(a netip.AddrPort) bool { return a != o.Bind && a != o.Advertise })
+	r.fresh.Store(len(seen) == 0)
+	r.twins.told, r.twins.again = r.twin, func() {
+		r.repeat.Store(time.Now().Add(twinAfter + 2*time.Second).UnixNano())
+		r.Seek()
+	}
 	if err := r.create(); err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	r.opt.Bind = r.Address() // a port that was chosen for us stays ours
 	r.running.Go(func() { r.events.run(r.stop) })
 	r.running.Go(r.pump)
+	r.running.Go(r.seek)
 	return r, nil
 }
 
-// create starts serf with the settings for one node or for several.
+// create starts serf with the settings for one node or for several. A port that was chosen for us stays ours.
 func (r *Ring) create() error {
-	s, err := serf.Create(r.opt.config(r.keys, r.in, r.alone))
+	lines := log.New(r.lines, "", 0)
+	t, err := newTransport(r.opt.Bind.Addr().String(), int(r.opt.Bind.Port()), lines, &r.lines.refused)
 	if err != nil {
 		if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) { // memberlist keeps the text alone
 			return fmt.Errorf("%s is taken by another program: %w", r.opt.Bind, err)
 		}
 		return err
 	}
+	r.opt.Bind = netip.AddrPortFrom(r.opt.Bind.Addr(), uint16(t.GetAutoBindPort()))
+	c := r.opt.config(r.keys.live, r.in, r.alone, lines)
+	c.MemberlistConfig.Transport = t
+	c.MemberlistConfig.Alive = r.twins
+	r.twins.is(netip.AddrPort{}) // memberlist begins with saying that this node is alive
+	s, err := serf.Create(c)
+	if err != nil {
+		return errors.Join(err, t.Shutdown())
+	}
 	r.serf.Store(s)
+	r.twins.is(r.Address())
 	return nil
 }
 
@@ -120,15 +161,18 @@ func (o Options) path(name string) string { return filepath.Join(o.Dir, name) }
 
 // config are serf's settings. They are measured: see the package's comment. A node that is alone neither gossips nor
 // probes: the 23 timers a second of the others' settings take 0.34 % of a core, and nobody is there to hear it.
-func (o Options) config(keys *memberlist.Keyring, in chan serf.Event, alone bool) *serf.Config {
-	lines := log.New(&lineLogger{log: o.Log}, "", 0)
-
+func (o Options) config(keys *memberlist.Keyring, in chan serf.Event, alone bool, lines *log.Logger) *serf.Config {
 	m := memberlist.DefaultLANConfig()
 	m.BindAddr, m.BindPort = o.Bind.Addr().String(), int(o.Bind.Port())
 	m.AdvertisePort = m.BindPort
+	if o.Advertise.IsValid() {
+		m.AdvertiseAddr = o.Advertise.Addr().String()
+		m.AdvertisePort = cmp.Or(int(o.Advertise.Port()), m.BindPort)
+	}
 	m.ProbeInterval, m.ProbeTimeout = 300*time.Millisecond, 150*time.Millisecond
 	m.SuspicionMult, m.SuspicionMaxTimeoutMult = 3, 6
 	m.GossipInterval = 50 * time.Millisecond
+	m.TCPTimeout = 3 * time.Second
 	if alone {
 		m.ProbeInterval, m.GossipInterval, m.PushPullInterval = 0, 0, 0
 	}
@@ -144,43 +188,37 @@ func (o Options) config(keys *memberlist.Keyring, in chan serf.Event, alone bool
 	c.EventCh = in
 	c.MemberlistConfig = m
 	c.Logger, c.LogOutput = lines, nil
-	c.KeyringFile = o.path("keyring")
 	c.SnapshotPath = o.path("members")
 	c.RejoinAfterLeave = true
-	c.EnableNameConflictResolution = false // a majority vote may stop the older node
+	c.EnableNameConflictResolution = false // a majority vote may stop the older node: see twin.go
 	c.DisableCoordinates = true
 	c.UserEventSizeLimit = serf.UserEventSizeLimit
 	c.MaxQueueDepth = 512 // announcements that wait to be told, of up to 9 KiB
 	c.LeavePropagateDelay = 300 * time.Millisecond
 	c.BroadcastTimeout = 2 * time.Second
+	if o.forget > 0 {
+		c.ReconnectTimeout, c.TombstoneTimeout, c.ReapInterval = o.forget, o.forget, o.forget
+	}
 	return c
 }
 
-// lastSeen says whether the file of members last seen names any but this node. A file that is none is quarantined:
-// a power loss may leave one full of zeros.
-func (o Options) lastSeen() (bool, error) {
+// lastSeen reads who was there last, but this node. A file that is none is quarantined: a power loss may leave one
+// full of zeros.
+func (o Options) lastSeen() (map[place.NodeID]netip.AddrPort, error) {
 	path := o.path("members")
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read members: %w", err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read members: %w", err)
 	}
 	if bytes.ContainsFunc(b, func(r rune) bool { return r != '\n' && r != '\t' && (r < ' ' || r == utf8.RuneError) }) {
 		to := path + ".damaged"
 		if err := os.Rename(path, to); err != nil {
-			return false, fmt.Errorf("quarantine members: %w", err)
+			return nil, fmt.Errorf("quarantine members: %w", err)
 		}
 		o.Log.Error("list of members last seen is damaged, quarantined", "file", to)
-		return false, nil
+		b = nil
 	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "alive: "); ok && !strings.HasPrefix(rest, string(o.Node)+" ") {
-			return true, nil
-		}
-	}
-	return false, nil
+	return readSeen(string(b), o.Node), nil
 }
 
 // pump translates serf's events until the ring is closed.
@@ -192,6 +230,14 @@ func (r *Ring) pump() {
 		case e := <-r.in:
 			out, ok := eventOf(e)
 			if !ok {
+				continue
+			}
+			if out.Members != nil {
+				r.note(out.Kind, out.Members)
+				r.twins.note(out.Kind, out.Members)
+				r.Seek()
+			}
+			if out.Kind == forgotten {
 				continue
 			}
 			r.events.put(out)
@@ -207,7 +253,7 @@ func (r *Ring) pump() {
 func (r *Ring) accompany() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.alone || r.closed {
+	if !r.alone || r.closed || r.silent {
 		return
 	}
 	var others []netip.AddrPort
@@ -242,7 +288,7 @@ func (r *Ring) rejoin(others []netip.AddrPort) {
 
 func (r *Ring) again(others []netip.AddrPort) error {
 	r.mu.Lock()
-	if r.closed {
+	if r.closed || r.silent {
 		r.mu.Unlock()
 		return nil
 	}
@@ -270,6 +316,31 @@ func (r *Ring) again(others []netip.AddrPort) error {
 	return nil
 }
 
+// twin tells of two machines that claim one node, and ends the gossip of this one if it is the second.
+func (r *Ring) twin(t Twins) {
+	r.opt.Log.Error("two machines claim to be one node", "node", t.Node, "known", t.Known, "other", t.Other, "second", t.Second)
+	r.events.put(Event{Kind: Twin, Twins: &t})
+	if t.Second {
+		r.second <- struct{}{} // once at most; the caller holds memberlist's lock
+	}
+}
+
+func (r *Ring) fallSilent() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.silent {
+		return
+	}
+	r.silent = true
+	if err := r.serf.Load().Shutdown(); err != nil {
+		r.opt.Log.Warn("gossip not stopped cleanly", "err", err)
+	}
+}
+
+// Refused counts what was dropped because it was not of this ring, or more than a ring has to say: packets and streams
+// with another key or label, and what no one can read.
+func (r *Ring) Refused() uint64 { return r.lines.refused.Load() }
+
 // Address is where this node gossips.
 func (r *Ring) Address() netip.AddrPort {
 	m := r.serf.Load().LocalMember()
@@ -286,9 +357,6 @@ func (r *Ring) Members() []Member {
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	return members
 }
-
-// Keys are the ring's, the one to encrypt with first.
-func (r *Ring) Keys() [][]byte { return r.keys.GetKeys() }
 
 // Events gives what happens, in the order this node learns of it, from Open on. There is one consumer. The channel
 // is closed by Close.
@@ -320,12 +388,18 @@ func (r *Ring) Join(addrs ...netip.AddrPort) (int, error) {
 
 // join finds the ring; ignoreOld drops the messages that were broadcast before.
 func (r *Ring) join(addrs []netip.AddrPort, ignoreOld bool) (int, error) {
-	hosts := make([]string, len(addrs))
-	for i, a := range addrs {
-		hosts[i] = a.String()
+	n := 0
+	var errs []error
+	for _, a := range addrs {
+		r.talking.Lock()
+		_, err := r.serf.Load().Join([]string{a.String()}, ignoreOld)
+		r.talking.Unlock()
+		if err == nil {
+			n++
+		}
+		errs = append(errs, err)
 	}
-	n, err := r.serf.Load().Join(hosts, ignoreOld)
-	if n == 0 && err != nil {
+	if err := errors.Join(errs...); n == 0 && err != nil {
 		return 0, fmt.Errorf("join ring: %w", err)
 	}
 	return n, nil
@@ -341,6 +415,8 @@ func (r *Ring) Tell(tags map[string]string) error {
 
 // Leave says goodbye, so that the others do not take this node for failed. Close follows.
 func (r *Ring) Leave() error {
+	r.talking.Lock()
+	defer r.talking.Unlock()
 	if err := r.serf.Load().Leave(); err != nil {
 		return fmt.Errorf("leave ring: %w", err)
 	}
