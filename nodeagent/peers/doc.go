@@ -66,6 +66,7 @@
 //	retired.pem   authorities that were dropped
 //	node.pem      this node's certificate; without it the node belongs to no ring
 //	members       the members named in the answer to the join
+//	joined        the id of the token by which this node joined
 //
 // in a directory of mode 0700, each 0600 and replaced whole. What is damaged is an error that names the file.
 package peers

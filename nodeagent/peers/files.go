@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // The files of a membership. certFile is written last: without it there is no membership.
@@ -19,6 +20,7 @@ const (
 	retiredFile = "retired.pem" // dropped ones
 	certFile    = "node.pem"    // this node's certificate
 	membersFile = "members"     // those of the answer to the join, JSON
+	joinedFile  = "joined"      // the id of the token by which this node joined; absent where it began the ring
 )
 
 func keyFile(p Pin) string { return "ca-" + p.Short() + ".key" }
@@ -28,6 +30,18 @@ type membership struct {
 	trust   *trust
 	cert    *x509.Certificate
 	members []Member
+	joined  string
+}
+
+// JoinedBy is the id of the token by which the node with files in dir joined its ring last; "" if by none. A node that is
+// started with this token again has nothing to do; with another one it is to Join again: its certificate is too old to
+// be renewed, or it was removed from the ring meanwhile.
+func JoinedBy(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, joinedFile))
+	if err != nil {
+		return "" // joining again does no harm
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // Membership returns the identity of the ring that the node with files in dir belongs to, or "" if it belongs to none.
@@ -100,6 +114,11 @@ func (m *membership) save(dir string) error {
 	}
 	if err := m.trust.save(dir); err != nil {
 		return err
+	}
+	if m.joined != "" {
+		if err := replaceFile(filepath.Join(dir, joinedFile), []byte(m.joined+"\n")); err != nil {
+			return err
+		}
 	}
 	b, err := json.Marshal(m.members)
 	if err != nil {

@@ -69,7 +69,8 @@ func bound(s tls.ConnectionState, body []byte) ([]byte, error) {
 
 // Join asks the nodes at addrs ("host:port") to take this machine into their ring, one after the other, and keeps what
 // Open needs. A *RefusedError is final; any other error tells what each address said and may pass. The same machine
-// may ask again with the same token, should the answer get lost.
+// may ask again with the same token, should the answer get lost, and with another one if it cannot come back otherwise:
+// see JoinedBy.
 //
 // The token's secret is sent only to a node that proved to be of the token's ring.
 func Join(ctx context.Context, addrs []string, t Token, j Joining) (Reply, error) {
@@ -88,7 +89,7 @@ func Join(ctx context.Context, addrs []string, t Token, j Joining) (Reply, error
 	for _, addr := range addrs {
 		r, err := j.at(ctx, addr, t)
 		if err == nil {
-			return r, j.keep(r)
+			return r, j.keep(r, t)
 		}
 		if _, ok := errors.AsType[*RefusedError](err); ok {
 			return Reply{}, fmt.Errorf("join: %w", err)
@@ -191,8 +192,8 @@ func (j Joining) send(conn *tls.Conn, t Token) error {
 }
 
 // keep checks an answer and stores it.
-func (j Joining) keep(r Reply) error {
-	m := membership{trust: &trust{ring: r.Ring}, members: r.Members}
+func (j Joining) keep(r Reply, t Token) error {
+	m := membership{trust: &trust{ring: r.Ring}, members: r.Members, joined: t.ID}
 	for _, der := range r.Authorities {
 		a, err := parseAuthority(der, r.Ring)
 		if err != nil {

@@ -37,6 +37,9 @@ func TestJoinGivesWhatANodeNeeds(t *testing.T) {
 	if ring, err := Membership(b.dir); ring != testRing || err != nil {
 		t.Errorf("membership %q, %v", ring, err)
 	}
+	if JoinedBy(b.dir) != token.ID || JoinedBy(a.dir) != "" {
+		t.Errorf("joined by %q, %q", JoinedBy(b.dir), JoinedBy(a.dir))
+	}
 	files, err := os.ReadDir(b.dir)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -96,6 +97,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		{"another authority that names this ring", forge(t, theirs, b.key, nil), nodes},
 		{"a key nobody knows", forge(t, ours, stranger, nil), nodes},
 		{"the name of a node, another key", forge(t, ours, stranger, func(c *x509.Certificate) { c.URIs[0].Path = "/" + string(b.id()) }), nodes},
+		{"a known key, another node's name", forge(t, ours, b.key, func(c *x509.Certificate) { c.URIs[0].Path = "/" + string(a.id()) }), nodes},
 		{"another ring", forge(t, ours, b.key, func(c *x509.Certificate) { c.URIs[0].Host = strings.Repeat("ab", 16) }), nodes},
 		{"no name", forge(t, ours, b.key, func(c *x509.Certificate) { c.URIs = nil }), nodes},
 		{"two names", forge(t, ours, b.key, func(c *x509.Certificate) { c.URIs = append(c.URIs, c.URIs[0]) }), nodes},
@@ -259,8 +261,15 @@ func TestFault_A5_LongMessagesAreRefused(t *testing.T) {
 	a.stop()
 	a.alter = func(o *Options) { o.MaxBody = 1 << 10 }
 	a.start().serve()
-	if err := a.Call(context.Background(), a.id(), signPath, signMessage{make([]byte, 2<<10)}, nil); err == nil {
-		t.Error("a long request was read")
+	a.Handle("POST /read", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+		}
+	}))
+	for size, fits := range map[int]bool{1000: true, 2000: false} {
+		if err := a.Call(context.Background(), a.id(), "/read", strings.Repeat("x", size), nil); (err == nil) != fits {
+			t.Errorf("%d bytes: %v", size, err)
+		}
 	}
 }
 

@@ -110,15 +110,15 @@ func Open(o Options) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	keys, err := openKeyring(o.path("keyring"), o.Keys, len(seen)+len(o.Join) == 0)
+	alone := len(seen)+len(o.Join) == 0 && !slices.ContainsFunc(o.Known(), func(a netip.AddrPort) bool { return a != o.Bind && a != o.Advertise })
+	keys, err := openKeyring(o.path("keyring"), o.Keys, alone) // who has others to talk to must not begin with a key of its own
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
 	r := &Ring{
 		opt: o, keys: keys, lines: &lineLogger{log: o.Log}, twins: newTwins(o.Node), in: make(chan serf.Event, 64),
-		events: newEvents(), changed: make(chan struct{}, 1), second: make(chan struct{}, 1), stop: make(chan struct{}), seen: seen,
+		events: newEvents(), changed: make(chan struct{}, 1), second: make(chan struct{}, 1), stop: make(chan struct{}), seen: seen, alone: alone,
 	}
-	r.alone = len(seen)+len(o.Join) == 0 && !slices.ContainsFunc(o.Known(), func(a netip.AddrPort) bool { return a != o.Bind && a != o.Advertise })
 	r.fresh.Store(len(seen) == 0)
 	r.twins.told, r.twins.again = r.twin, func() {
 		r.repeat.Store(time.Now().Add(twinAfter + 2*time.Second).UnixNano())

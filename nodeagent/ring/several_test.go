@@ -95,6 +95,10 @@ func TestJoinByOptions(t *testing.T) {
 	if _, err := Open(Options{Dir: t.TempDir(), Node: id(4), Ring: "one", Join: []netip.AddrPort{rings[0].Address()}}); err == nil || !strings.Contains(err.Error(), "without the ring's keys") {
 		t.Errorf("join without keys: %v", err)
 	}
+	known := func() []netip.AddrPort { return []netip.AddrPort{rings[0].Address()} }
+	if _, err := Open(Options{Dir: t.TempDir(), Node: id(4), Ring: "one", Known: known}); err == nil || !strings.Contains(err.Error(), "without the ring's keys") {
+		t.Errorf("others are known, without keys: %v", err)
+	}
 	if _, err := Open(Options{Dir: t.TempDir(), Node: id(4), Ring: "one", Keys: [][]byte{{1}}}); err == nil || !strings.Contains(err.Error(), "key 1 has 1 bytes, expected 32") {
 		t.Errorf("a short key: %v", err)
 	}
