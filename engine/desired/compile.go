@@ -134,6 +134,7 @@ func compile(env render.Environment, o render.Object) (item Item, canonical []by
 	settle(env, obj, &item.Key, tell)
 	if spec, path := podSpecOf(obj); spec != nil {
 		admit(env, spec, path, tell)
+		settleNear(env, spec, path, tell)
 	}
 	kube.Default(obj)
 	for _, e := range kube.Validate(obj) {

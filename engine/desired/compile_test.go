@@ -160,9 +160,7 @@ func TestNamespaces(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	for _, c := range []struct{ manifest, want string }{
 		{podHead + `
-  topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
-  affinity: {podAffinity: {}}
-  tolerations: [{operator: Exists}]
+  resourceClaims: [{name: gpu, resourceClaimName: gpu}]
   priorityClassName: high
   runtimeClassName: gvisor
   serviceAccountName: robot
@@ -182,8 +180,7 @@ func TestUnsupported(t *testing.T) {
   - {name: v, nfs: {server: s, path: /}}
   - {name: t, projected: {sources: [{serviceAccountToken: {path: t}}]}}
   - {name: p, persistentVolumeClaim: {claimName: p}}
-`, `spec.affinity: not supported yet
-spec.automountServiceAccountToken: not supported yet; expected false
+`, `spec.automountServiceAccountToken: not supported yet; expected false
 spec.containers[0].ports[0].hostPort: not supported yet without hostNetwork; a Service of type NodePort is
 spec.containers[0].resources.limits.ephemeral-storage: not supported yet
 spec.containers[0].resources.limits.example.com/gpu: not supported yet
@@ -195,11 +192,10 @@ spec.containers[0].volumeMounts[0].mountPropagation: not supported yet; expected
 spec.containers[0].volumeMounts[0].subPathExpr: not supported yet
 spec.nodeName: not supported yet
 spec.priorityClassName: not supported yet
+spec.resourceClaims: not supported yet
 spec.runtimeClassName: not supported yet
 spec.securityContext.sysctls: not supported yet
 spec.serviceAccountName: not supported yet; expected default
-spec.tolerations: not supported yet
-spec.topologySpreadConstraints: not supported yet
 spec.volumes[0].nfs: not supported yet
 spec.volumes[1].projected.sources[0].serviceAccountToken: not supported yet
 spec.volumes[2].persistentVolumeClaim: not supported yet`},

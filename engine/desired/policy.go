@@ -54,19 +54,7 @@ func home(env render.Environment) string {
 // settle puts an object into its namespace, or says why it may not be there.
 func settle(env render.Environment, obj kube.Object, key *Key, tell func(path, text string)) {
 	home := home(env)
-	to := func(from, path string) string {
-		ns, listed := env.Namespaces[from]
-		if !listed {
-			ns = from
-		}
-		switch {
-		case slices.Contains(reservedNamespaces, ns):
-			tell(path, fmt.Sprintf("%s: namespace %s is reserved", RuleReserved, ns))
-		case !listed && ns != home:
-			tell(path, fmt.Sprintf("%s: %q is not a namespace of environment %s; expected %s", RuleNamespace, ns, env.Name, oneOfNames(env.Namespaces, home)))
-		}
-		return ns
-	}
+	to := func(from, path string) string { return namespaceFor(env, from, path, tell) }
 	if namespaced, _ := kube.Namespaced(key.Kind); namespaced {
 		ns := home
 		if named := obj.GetNamespace(); named != "" {
@@ -92,6 +80,22 @@ func settle(env render.Environment, obj kube.Object, key *Key, tell func(path, t
 	}
 	own(obj.GetLabels(), "metadata.labels")
 	own(obj.GetAnnotations(), "metadata.annotations")
+}
+
+// namespaceFor returns the namespace that a name in a manifest means, or says why the environment has none for it.
+func namespaceFor(env render.Environment, from, path string, tell func(path, text string)) string {
+	home := home(env)
+	ns, listed := env.Namespaces[from]
+	if !listed {
+		ns = from
+	}
+	switch {
+	case slices.Contains(reservedNamespaces, ns):
+		tell(path, fmt.Sprintf("%s: namespace %s is reserved", RuleReserved, ns))
+	case !listed && ns != home:
+		tell(path, fmt.Sprintf("%s: %q is not a namespace of environment %s; expected %s", RuleNamespace, ns, env.Name, oneOfNames(env.Namespaces, home)))
+	}
+	return ns
 }
 
 func oneOfNames(m map[string]string, home string) string {

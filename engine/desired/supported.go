@@ -89,6 +89,8 @@ var podSpec = fields{
 	"containers": in(container), "initContainers": in(initContainer), "volumes": in(volume),
 	"restartPolicy": yes, "terminationGracePeriodSeconds": yes, "activeDeadlineSeconds": yes,
 	"dnsPolicy": yes, "dnsConfig": yes, "hostname": yes, "subdomain": yes, "hostAliases": yes,
+	"affinity": in(affinity), "topologySpreadConstraints": in(spreadConstraint),
+	"tolerations":  in(fields{"key": yes, "operator": only("Equal", "Exists"), "value": yes, "effect": yes, "tolerationSeconds": yes}),
 	"nodeSelector": yes, "imagePullSecrets": yes, "shareProcessNamespace": yes, "enableServiceLinks": yes,
 	"hostNetwork": yes, "hostPID": yes, "hostIPC": yes, // admission refuses them unless the policy allows
 	"automountServiceAccountToken": only(false),
@@ -101,6 +103,27 @@ var podSpec = fields{
 		"runAsUser": yes, "runAsGroup": yes, "runAsNonRoot": yes, "supplementalGroups": yes, "fsGroup": yes,
 		"seccompProfile": in(seccomp),
 	}),
+}
+
+var affinity = func() fields {
+	node := fields{"matchExpressions": yes, "matchFields": yes}
+	pods := fields{"labelSelector": yes, "topologyKey": yes, "namespaces": yes, "matchLabelKeys": yes, "mismatchLabelKeys": yes}
+	near := fields{
+		"requiredDuringSchedulingIgnoredDuringExecution":  in(pods),
+		"preferredDuringSchedulingIgnoredDuringExecution": in(fields{"weight": yes, "podAffinityTerm": in(pods)}),
+	}
+	return fields{
+		"nodeAffinity": in(fields{
+			"requiredDuringSchedulingIgnoredDuringExecution":  in(fields{"nodeSelectorTerms": in(node)}),
+			"preferredDuringSchedulingIgnoredDuringExecution": in(fields{"weight": yes, "preference": in(node)}),
+		}),
+		"podAffinity": in(near), "podAntiAffinity": in(near),
+	}
+}()
+
+var spreadConstraint = fields{
+	"maxSkew": yes, "topologyKey": yes, "whenUnsatisfiable": yes, "labelSelector": yes, "minDomains": yes, "matchLabelKeys": yes,
+	"nodeAffinityPolicy": yes, "nodeTaintsPolicy": yes,
 }
 
 var seccomp = fields{"type": only("RuntimeDefault", "Unconfined")}
