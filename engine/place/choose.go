@@ -40,7 +40,8 @@ type Verdict struct {
 	Reason string // in words
 }
 
-// Choose returns the node with the fewest pods of the same owner; among these the one of which the largest part
+// Choose is the plain way for a few nodes and pods that want nothing but room: it looks at every candidate, where a Board
+// does not. It returns the node with the fewest pods of the same owner; among these the one of which the largest part
 // stays free (in thousandths of its scarcest resource); then the one whose id is lowest. The order of the
 // candidates does not matter.
 func Choose(ask Ask, nodes iter.Seq[Candidate]) Verdict {

@@ -59,7 +59,7 @@ func (r *requirement) String() string {
 	case corev1.NodeSelectorOpLt:
 		return r.key + "<" + strconv.FormatInt(r.bound, 10)
 	}
-	return r.key + " " + string(r.op)
+	return "(no demand)"
 }
 
 // never matches nothing: what Kubernetes' validation refuses.
