@@ -1,6 +1,9 @@
 package place
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // bitmap is a set of nodes by their number.
 type bitmap []uint64
@@ -73,9 +76,9 @@ func (l *layers) add(i int32, size int) {
 }
 
 func (l layers) remove(i int32) {
-	for j := len(l) - 1; j >= 0; j-- {
-		if l[j].has(i) {
-			l[j].clear(i)
+	for _, layer := range slices.Backward(l) {
+		if layer.has(i) {
+			layer.clear(i)
 			return
 		}
 	}
