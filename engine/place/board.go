@@ -2,6 +2,7 @@ package place
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -57,10 +58,11 @@ const levels = 64
 
 // spot is a node with what is on it; the zero spot is a number without a node.
 type spot struct {
-	node  *Node
-	zone  int32
-	level int32
-	used  Resources
+	used, have Resources
+	zone       int32
+	level      int32
+	rank       int32 // among all nodes by id
+	node       *Node
 }
 
 type zone struct {
@@ -119,10 +121,13 @@ func NewBoard(nodes iter.Seq[*Node]) *Board {
 		}
 		z := len(b.zones) - 1
 		b.index[n.ID] = int32(len(b.spots))
-		b.spots = append(b.spots, spot{node: n, zone: int32(z)})
+		b.spots = append(b.spots, spot{node: n, zone: int32(z), have: n.Capacity})
 		b.zones[z].to = (len(b.spots) + 63) / 64
 	}
 	b.words = (len(b.spots) + 63) / 64
+	for rank, id := range slices.Sorted(maps.Keys(b.index)) {
+		b.spots[b.index[id]].rank = int32(rank)
+	}
 	b.ready, b.open = make(bitmap, b.words), make(bitmap, b.words)
 	b.allow, b.exact = make(bitmap, b.words), make(bitmap, b.words)
 	b.shelves = make([]shelf, len(b.zones))
@@ -132,7 +137,7 @@ func NewBoard(nodes iter.Seq[*Node]) *Board {
 	for i := range b.spots {
 		if n := b.spots[i].node; n != nil {
 			b.mark(int32(i), n)
-			b.spots[i].level = level(n, Resources{})
+			b.spots[i].level = level(&n.Capacity, &Resources{})
 			b.enter(int32(i))
 		}
 	}
@@ -198,7 +203,7 @@ func (b *Board) seat(s Seat, by int64) {
 func (b *Board) use(i int32, r Resources, by int64) {
 	p := &b.spots[i]
 	p.used = p.used.Plus(r, by)
-	if l := level(p.node, p.used); l != p.level {
+	if l := level(&p.have, &p.used); l != p.level {
 		b.leave(i)
 		p.level = l
 		b.enter(i)
@@ -227,9 +232,9 @@ func (b *Board) shelve(i, by int32) {
 }
 
 // level is how much of a node's scarcest resource is free, in 64ths: 63 is all, 0 next to nothing.
-func level(n *Node, used Resources) int32 {
+func level(have, used *Resources) int32 {
 	least := int64(levels - 1)
-	for _, r := range [...][2]int64{{n.Capacity.MilliCPU, used.MilliCPU}, {n.Capacity.Memory, used.Memory}, {n.Capacity.Pods, used.Pods}} {
+	for _, r := range [...][2]int64{{have.MilliCPU, used.MilliCPU}, {have.Memory, used.Memory}, {have.Pods, used.Pods}} {
 		if r[0] > 0 {
 			least = min(least, max(r[0]-r[1], 0)*levels/r[0])
 		}
@@ -277,7 +282,7 @@ func (b *Board) owner(name string) *owner {
 // fits tells whether a node has room.
 func (b *Board) fits(i int32, r *Resources) bool {
 	p := &b.spots[i]
-	have := &p.node.Capacity
+	have := &p.have
 	return p.used.Pods < have.Pods &&
 		(r.MilliCPU == 0 || r.MilliCPU <= have.MilliCPU-p.used.MilliCPU) &&
 		(r.Memory == 0 || r.Memory <= have.Memory-p.used.Memory) &&

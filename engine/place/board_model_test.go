@@ -166,7 +166,7 @@ func (m *model) place(k *Kind, owner string) NodeID {
 			}
 		}
 		used, _ := m.used(n.ID)
-		x.level = int64(level(n, used))
+		x.level = int64(level(&n.Capacity, &used))
 		if best == nil || cmp.Or(cmp.Compare(best.score, x.score), cmp.Compare(x.strain, best.strain), cmp.Compare(x.zone, best.zone),
 			cmp.Compare(x.here, best.here), cmp.Compare(best.level, x.level), cmp.Compare(x.id, best.id)) < 0 {
 			best = &x

@@ -44,12 +44,13 @@ func (b *Board) static(k *Kind) *static {
 		if n == nil {
 			continue
 		}
-		why := k.unsuited(n)
-		s.affine.put(int32(i), k.affine(n) == "")
-		s.taints.put(int32(i), k.untolerated(n) == "")
-		s.suits.put(int32(i), why == "")
+		affine, tolerated := k.affine(n) == "", k.untolerated(n) == ""
+		suits := affine && tolerated && k.runsOn(n)
+		s.affine.put(int32(i), affine)
+		s.taints.put(int32(i), tolerated)
+		s.suits.put(int32(i), suits)
 		s.scores[i] = k.score(n)
-		if why == "" {
+		if suits {
 			mixed = mixed || !first && s.scores[i] != before
 			first, before = false, s.scores[i]
 		}
@@ -144,11 +145,13 @@ func (k *Kind) unsuited(n *Node) string {
 	if why := k.affine(n); why != "" {
 		return why
 	}
-	if len(k.archs) > 0 && !slices.Contains(k.archs, n.Arch) {
+	if !k.runsOn(n) {
 		return "its image is not for " + n.Arch
 	}
 	return k.untolerated(n)
 }
+
+func (k *Kind) runsOn(n *Node) bool { return len(k.archs) == 0 || slices.Contains(k.archs, n.Arch) }
 
 // avoided is what a taint that is only to be avoided weighs: as much as the strongest preference.
 const avoided = 100

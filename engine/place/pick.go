@@ -2,7 +2,6 @@ package place
 
 import (
 	"cmp"
-	"fmt"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -241,7 +240,7 @@ func (b *Board) first(allow bitmap, s *kindState, counts []int32, count int32) i
 			if own[z].filled&(1<<l) == 0 || counts != nil && counts[z] != count {
 				continue
 			}
-			if at := b.firstIn(&b.zones[z], allow, b.levels[l], s.kind); at >= 0 && (best < 0 || b.spots[at].node.ID < b.spots[best].node.ID) {
+			if at := b.firstIn(&b.zones[z], allow, b.levels[l], s.kind); at >= 0 && (best < 0 || b.spots[at].rank < b.spots[best].rank) {
 				best = at
 			}
 		}
@@ -326,7 +325,7 @@ func (b *Board) compare(i, j int32, o *owner) int {
 	if o != nil {
 		spread = cmp.Or(cmp.Compare(o.zones[x.zone], o.zones[y.zone]), cmp.Compare(o.layers.of(i), o.layers.of(j)))
 	}
-	return cmp.Or(spread, cmp.Compare(y.level, x.level), strings.Compare(string(x.node.ID), string(y.node.ID)))
+	return cmp.Or(spread, cmp.Compare(y.level, x.level), cmp.Compare(x.rank, y.rank))
 }
 
 // reason says why the pod goes to a node.
@@ -366,10 +365,16 @@ type best struct {
 const maxReasons = 4096
 
 func (r best) text(zones bool) string {
+	b := make([]byte, 0, 128)
+	b = strconv.AppendInt(append(b, "best of "...), int64(r.of), 10)
+	b = append(b, " nodes that suit: "...)
 	if zones {
-		return fmt.Sprintf("best of %d nodes that suit: %d pods of its owner in its zone, %d there, %d%% free", r.of, r.inZone, r.here, (r.level+1)*100/levels)
+		b = append(strconv.AppendInt(b, int64(r.inZone), 10), " pods of its owner in its zone, "...)
+		b = append(strconv.AppendInt(b, int64(r.here), 10), " there, "...)
+	} else {
+		b = append(strconv.AppendInt(b, int64(r.here), 10), " pods of its owner there, "...)
 	}
-	return fmt.Sprintf("best of %d nodes that suit: %d pods of its owner there, %d%% free", r.of, r.here, (r.level+1)*100/levels)
+	return string(append(strconv.AppendInt(b, int64(r.level+1)*100/levels, 10), "% free"...))
 }
 
 // explain counts the nodes by what is wrong with them.
