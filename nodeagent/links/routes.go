@@ -242,10 +242,17 @@ func sameWay(a, b *netlink.Route) bool {
 		len(a.MultiPath) == 0 && a.MTU == b.MTU
 }
 
+func (l *Links) metric() int { return metric(l.opt.Instance) }
+
+// OwnRoute tells whether an instance made a route to other nodes' pods.
+func OwnRoute(r *netlink.Route, instance string) bool {
+	return r.Protocol == protocol && r.Priority == metric(instance)
+}
+
 // metric is the instance as a number.
-func (l *Links) metric() int {
+func metric(instance string) int {
 	n := 0
-	for _, c := range []byte(l.opt.Instance) {
+	for _, c := range []byte(instance) {
 		digit := int(c - '0')
 		if c >= 'a' {
 			digit = int(c-'a') + 10
@@ -264,7 +271,7 @@ func (l *Links) ownRoutes() ([]netlink.Route, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list routes to other nodes: %w", err)
 	}
-	return slices.DeleteFunc(found, func(r netlink.Route) bool { return r.Protocol != protocol || r.Priority != l.metric() || r.Dst == nil }), nil
+	return slices.DeleteFunc(found, func(r netlink.Route) bool { return r.Dst == nil || !OwnRoute(&r, l.opt.Instance) }), nil
 }
 
 // warnOfOthers says which of our routes do not count because somebody else's stands before them.
@@ -274,7 +281,7 @@ func (l *Links) warnOfOthers(ways []way) {
 		if w.kind == outside {
 			continue
 		}
-		if r, there, err := l.routeTo(ip(wire.NodeAddress(w.CIDR))); err == nil && there && (r.Protocol != protocol || r.Priority != l.metric()) {
+		if r, there, err := l.routeTo(ip(wire.NodeAddress(w.CIDR))); err == nil && there && !OwnRoute(&r, l.opt.Instance) {
 			l.opt.Log.Warn("another route stands before the one to a node's pods", "node", string(w.Node), "why", r.String())
 		}
 	}
