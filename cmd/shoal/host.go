@@ -47,7 +47,7 @@ func overlap(pods, services netip.Prefix, instance string) error {
 		return fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.Dst == nil || r.Type != unix.RTN_UNICAST { // those that lead nowhere are ours, for addresses that are not given out
+		if r.Dst == nil || r.Type != unix.RTN_UNICAST || links.OwnRoute(&r, instance) { // those that lead nowhere are ours, for addresses that are not given out
 			continue
 		}
 		a, ok := netip.AddrFromSlice(r.Dst.IP.To4())
