@@ -281,7 +281,7 @@ func (m *machine) openNetwork(ctx context.Context) error {
 	if err := m.openDNS(ctx, ring, server); err != nil {
 		return err
 	}
-	return m.openRing(ring)
+	return m.openRing(ctx, ring)
 }
 
 func (m *machine) openContainers(ctx context.Context) (err error) {
@@ -391,7 +391,6 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.agent.Run(ctx) })
 	g.Go(func() error { return m.probes.Run(ctx) })
 	g.Go(func() error { return m.gossip.run(ctx) })
-	g.Go(func() error { return m.meet(ctx) })
 	g.Go(func() error { return m.keeper.Run(ctx) })
 	g.Go(func() error { return m.leases.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })

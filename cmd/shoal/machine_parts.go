@@ -3,9 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -121,12 +125,17 @@ func (m *machine) pushed(ctx context.Context, progress io.Writer) {
 }
 
 // openRing joins the gossip; a ring of one talks to nobody.
-func (m *machine) openRing(facts cluster.Ring) (err error) {
+func (m *machine) openRing(ctx context.Context, facts cluster.Ring) (err error) {
 	at, err := m.ports()
 	if err != nil {
 		return err
 	}
-	m.ring, err = ring.Open(ring.Options{Dir: m.dir.Path("ring"), Node: m.dir.Node.ID, Ring: facts.Genesis.Ring, Bind: at.gossip, Keys: m.joinedKeys, Log: m.log})
+	if _, err := os.Stat(filepath.Join(m.dir.Path("ring"), "keyring")); errors.Is(err, fs.ErrNotExist) && m.joinedKeys == nil && len(m.peers.Seeds()) > 0 {
+		if m.joinedKeys, err = m.peers.FetchKeyring(ctx); err != nil { // the keys came with the answer to the join, and were lost
+			return err
+		}
+	}
+	m.ring, err = ring.Open(ring.Options{Dir: m.dir.Path("ring"), Node: m.dir.Node.ID, Ring: facts.Genesis.Ring, Bind: at.gossip, Keys: m.joinedKeys, Known: m.gossipAddresses, Log: m.log})
 	if err != nil {
 		return err
 	}
@@ -135,39 +144,14 @@ func (m *machine) openRing(facts cluster.Ring) (err error) {
 	return nil
 }
 
-// meet has this node gossip with the others of the ring, for as long as it hears of none.
-func (m *machine) meet(ctx context.Context) error {
-	changes, cancel := m.ledger.Subscribe()
-	defer cancel()
-	for {
-		var others []netip.AddrPort
-		for _, n := range m.members() {
-			if n.ID != m.dir.Node.ID {
-				others = append(others, n.Gossip)
-			}
-		}
-		alive := 0
-		for _, heard := range m.gossip.Alive() {
-			if heard {
-				alive++
-			}
-		}
-		if len(others) > 0 && alive < 2 {
-			if _, err := m.ring.Join(others...); err != nil {
-				m.log.InfoContext(ctx, "no other node of the ring gossips yet", "err", err)
-			}
-		}
-		var again <-chan time.Time
-		if len(others) > 0 {
-			again = time.After(time.Second)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-changes:
-		case <-again:
+// gossipAddresses are where the other nodes gossip, as far as the ledger knows.
+func (m *machine) gossipAddresses() (all []netip.AddrPort) {
+	for _, n := range m.members() {
+		if n.ID != m.dir.Node.ID {
+			all = append(all, n.Gossip)
 		}
 	}
+	return all
 }
 
 func (m *machine) hostWarnings() []string {

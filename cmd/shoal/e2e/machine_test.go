@@ -31,6 +31,31 @@ find "$@" ! -type d 2>/dev/null || true`, "sh"}, dirs...)...)
 func (n *Node) left(instance string) []string {
 	n.t.Helper()
 	var found []string
+	for _, dir := range n.runningOn(instance) {
+		cmdline, err := os.ReadFile(dir + "/cmdline")
+		if err == nil && len(cmdline) > 0 { // a zombie has none
+			found = append(found, dir+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
+		}
+	}
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // what goes meanwhile is not there
+			return err
+		}
+		if strings.Contains(filepath.Base(path), "shoal-"+instance) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return found
+}
+
+// runningOn are the directories in /proc of those in the node's namespaces, but for the one that holds them, and in
+// cgroups that carry an instance's mark.
+func (n *Node) runningOn(instance string) (found []string) {
+	n.t.Helper()
 	holder := fmt.Sprintf("/proc/%d/ns/", n.holder.Process.Pid)
 	ours := map[string]bool{}
 	for _, kind := range []string{"net", "mnt"} {
@@ -52,23 +77,8 @@ func (n *Node) left(instance string) []string {
 		}
 		cgroup, _ := os.ReadFile(dir + "/cgroup")
 		if inside || strings.Contains(string(cgroup), "shoal-"+instance) {
-			cmdline, err := os.ReadFile(dir + "/cmdline")
-			if err == nil && len(cmdline) > 0 { // a zombie has none
-				found = append(found, dir+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
-			}
+			found = append(found, dir)
 		}
-	}
-	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // what goes meanwhile is not there
-			return err
-		}
-		if strings.Contains(filepath.Base(path), "shoal-"+instance) {
-			found = append(found, path)
-		}
-		return nil
-	})
-	if err != nil {
-		n.t.Fatal(err)
 	}
 	return found
 }

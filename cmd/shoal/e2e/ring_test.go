@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,6 +109,18 @@ func (r *ring) whole(count int) error {
 	return nil
 }
 
+// powerOff kills all that runs on a machine, at once.
+func (n *Node) powerOff() {
+	n.t.Helper()
+	s := n.Status()
+	n.must("ip", "link", "set", "lan0", "down") // what dies sends no farewell
+	for _, dir := range n.runningOn(s.NodeID[:6]) {
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
 // podsOn counts the ready pods of each node.
 func podsOn(s api.Status) map[string]int {
 	out := map[string]int{}
@@ -135,4 +149,104 @@ func TestFeature_R1_ThreeNodes(t *testing.T) {
 		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
 	}
 	first.Eventually(10*time.Second, func() error { return r.whole(3) })
+}
+
+// strictApp may run once only.
+const strictApp = `package one
+
+import "shoal.dev/schema"
+
+schema.#Package
+
+app: one: {
+	image: "shoal.local/probe:v1"
+	args: ["serve"]
+	strict: true
+	ports: http: 8080
+	readinessProbe: httpGet: {path: "/readyz", port: 8080}
+}
+`
+
+// A machine that loses its power: its stateless pods run elsewhere at once, what may run once only when its lease is over.
+func TestFeature_R2_LostNode(t *testing.T) {
+	r := newRing(t, 3).start()
+	first := r.nodes[0]
+	first.Image("probe:v1")
+	first.Repository(map[string]string{
+		"apps/web/web.cue": strings.Replace(webApp("probe:v1", "one"), "image:", "replicas: 3\n\timage:", 1),
+		"apps/one/one.cue": strictApp,
+	}).Push("first")
+	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 4) })
+	lost := first
+	for _, p := range first.Status().Pods {
+		if strings.HasPrefix(p.Name, "one-") {
+			for _, n := range r.nodes {
+				if n.name == p.Node {
+					lost = n
+				}
+			}
+		}
+	}
+	var rest []*Node
+	for _, n := range r.nodes {
+		if n != lost {
+			rest = append(rest, n)
+		}
+	}
+	leader := ""
+	list, err := first.Client().Ring(context.Background(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range list.Nodes {
+		if n.Leader {
+			leader = n.Name
+		}
+	}
+	lost.powerOff()
+	begun := time.Now()
+	witness := rest[0]
+	elsewhere := func(prefix string, want int) func() error {
+		return func() error {
+			s, err := witness.Client().Status(context.Background())
+			if err != nil {
+				return err
+			}
+			got := 0
+			for _, p := range s.Pods {
+				if strings.HasPrefix(p.Name, prefix) && p.Node != lost.name && p.Ready == p.Containers {
+					got++
+				}
+			}
+			if got != want {
+				return fmt.Errorf("%d of %d pods of %s are ready elsewhere", got, want, prefix)
+			}
+			return nil
+		}
+	}
+	witness.Eventually(30*time.Second, elsewhere("web-", 3))
+	t.Logf("%s was lost, %s led: stateless pods ready elsewhere after %s", lost.name, leader, time.Since(begun).Round(time.Millisecond))
+	witness.Eventually(60*time.Second, elsewhere("one-", 1))
+	took := time.Since(begun)
+	t.Logf("what may run once after %s", took.Round(time.Millisecond))
+	if took < 7200*time.Millisecond {
+		t.Errorf("it ran elsewhere before the lease of %s was over", lost.name)
+	}
+	for _, n := range rest {
+		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
+	}
+}
+
+// ready tells whether so many pods are.
+func ready(s api.Status, want int) error {
+	got := 0
+	for _, p := range s.Pods {
+		if p.Ready == p.Containers {
+			got++
+		}
+	}
+	if got != want {
+		return fmt.Errorf("%d of %d pods are ready: %v", got, want, podsOn(s))
+	}
+	return nil
 }
