@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -237,6 +238,26 @@ func (n *Node) find(namespace, name string) (pod *control.Pod, err error) {
 	return pod, err
 }
 
+// elsewhere is a client of the node that a pod is on; nil if that is this one.
+func (n *Node) elsewhere(p *control.Pod) (*api.Client, error) {
+	switch {
+	case p.Node == n.Agent.opt.Node:
+		return nil, nil
+	case p.Node == "":
+		return nil, fmt.Errorf("pod %s/%s has no node yet: %s", p.Namespace, p.Name, p.Reason)
+	case n.Facts.Dial == nil:
+		return nil, fmt.Errorf("pod %s/%s is on node %s", p.Namespace, p.Name, p.Node)
+	}
+	return api.NewClientOver(func(ctx context.Context) (net.Conn, error) { return n.Facts.Dial(ctx, p.Node) }), nil
+}
+
+// Here is the same for other nodes: it passes nothing on.
+func (n *Node) Here() *Node {
+	here := *n
+	here.Facts.Dial = nil
+	return &here
+}
+
 // container picks the container that is meant: the named one, or the first.
 func (n *Node) container(p *control.Pod, name string) (string, error) {
 	var names []string
@@ -269,6 +290,12 @@ func (n *Node) Logs(ctx context.Context, namespace, pod string, o api.LogOptions
 	p, err := n.find(namespace, pod)
 	if err != nil {
 		return err
+	}
+	if other, err := n.elsewhere(p); err != nil {
+		return err
+	} else if other != nil {
+		defer other.Close()
+		return other.Logs(ctx, namespace, pod, o, stdout, stderr)
 	}
 	name, err := n.container(p, o.Container)
 	if err != nil {
@@ -310,6 +337,12 @@ func (n *Node) Exec(ctx context.Context, namespace, pod string, req api.ExecRequ
 	p, err := n.find(namespace, pod)
 	if err != nil {
 		return 0, err
+	}
+	if other, err := n.elsewhere(p); err != nil {
+		return 0, err
+	} else if other != nil {
+		defer other.Close()
+		return other.Exec(ctx, namespace, pod, req, s)
 	}
 	name, err := n.container(p, req.Container)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -21,6 +22,8 @@ type RingFacts struct {
 	// NewToken makes a token: its words for the user, and what the ledger keeps of it.
 	NewToken func() (text, id, hash string)
 	Peer     string // where this node answers machines that join, "192.0.2.7:7947"
+	// Dial connects to a node's answers about its pods; nil: this node asks no other.
+	Dial func(ctx context.Context, node place.NodeID) (net.Conn, error)
 	// Look asks a node how far it is; it takes no longer than a second.
 	Look func(ctx context.Context, node place.NodeID) (api.NodeState, error)
 }

@@ -387,6 +387,7 @@ func (m *machine) wire() {
 // run serves until ctx ends or a part fails, then gives everything back. Containers go on.
 func (m *machine) run(ctx context.Context) error {
 	defer m.close()
+	defer m.farewell()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.agent.Run(ctx) })
 	g.Go(func() error { return m.probes.Run(ctx) })
@@ -395,6 +396,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.leases.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })
 	g.Go(func() error { return api.NewServer(m.node, m.log).Serve(ctx, m.socket) })
+	g.Go(func() error { return api.NewPodsServer(m.node.Here(), m.log).Serve(ctx, m.peers.Commands()) })
 	g.Go(func() error { return m.looks.run(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
 	g.Go(func() error { return m.followRefs(ctx) })

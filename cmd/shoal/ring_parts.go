@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
@@ -130,6 +132,7 @@ func publicKey(k ed25519.PublicKey) string { return base64.StdEncoding.EncodeToS
 func (m *machine) ringFactsFor() nodeagent.RingFacts {
 	return nodeagent.RingFacts{
 		Peer: m.peers.Addr().String(),
+		Dial: m.peers.DialCommands,
 		NewToken: func() (text, id, hash string) {
 			t := m.peers.NewToken()
 			return t.Text(), t.ID, t.Hash()
@@ -144,5 +147,31 @@ func (m *machine) ringFactsFor() nodeagent.RingFacts {
 		Look: func(ctx context.Context, node place.NodeID) (s api.NodeState, err error) {
 			return s, m.peers.Call(ctx, node, pathWhere, struct{}{}, &s)
 		},
+	}
+}
+
+const (
+	// awayFor is how long the others wait for an agent that said that it goes: a restart takes some seconds.
+	awayFor = 30 * time.Second
+	// farewellTime bounds how long an agent that is told to end takes to say so.
+	farewellTime = 3 * time.Second
+)
+
+// farewell tells the ring that this agent goes, so that nothing is replaced while it is restarted, and hands the
+// leadership over, so that nobody waits for an election.
+func (m *machine) farewell() {
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTime)
+	defer cancel()
+	nodes := 0
+	m.ledger.View(func(s *cluster.State) { nodes = s.Nodes().Len() })
+	if nodes < 2 {
+		return
+	}
+	out, err := m.ledger.Append(ctx, cluster.Input{Restarting: &cluster.Restarting{Until: time.Now().Add(awayFor).UnixMilli()}})
+	if err == nil && out.Rejected != "" {
+		err = errors.New(out.Rejected)
+	}
+	if err := errors.Join(err, m.ledger.StepDown(ctx)); err != nil {
+		m.log.WarnContext(ctx, "the ring was not told that this agent goes", "err", err)
 	}
 }

@@ -124,7 +124,7 @@ func TestRefusals(t *testing.T) {
 		{"DELETE /v1/status", "405", ""},
 		{"POST /v1/plan", "400", `request: `},
 	} {
-		conn, err := net.Dial("unix", c.socket)
+		conn, err := c.dial(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,21 +21,33 @@ var ErrUnreachable = errors.New("the agent does not answer")
 
 // Client asks an agent.
 type Client struct {
-	socket string
-	http   *http.Client
+	dial func(ctx context.Context) (net.Conn, error)
+	http *http.Client
 }
 
 // NewClient makes a client of the agent at socket.
 func NewClient(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
+	return NewClientOver(func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
+	})
+}
+
+// NewClientOver makes a client of the agent that dial reaches.
+func NewClientOver(dial func(ctx context.Context) (net.Conn, error)) *Client {
+	reach := func(ctx context.Context) (net.Conn, error) {
+		conn, err := dial(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 		return conn, nil
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &Client{dial: reach, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return reach(ctx) },
+	}}}
 }
+
+// Close lets idle connections go.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Status asks how it is going.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
@@ -183,9 +195,9 @@ func demux(r io.Reader, stdout, stderr io.Writer) (exit int, err error) {
 
 // Exec runs a command in a container and returns its exit code.
 func (c *Client) Exec(ctx context.Context, namespace, pod string, req ExecRequest, s Streams) (exit int, err error) {
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", c.socket)
+	conn, err := c.dial(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return 0, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

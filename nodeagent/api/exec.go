@@ -158,7 +158,7 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 			_, _ = feed.Write(data) // fails once the command takes no more; the rest goes nowhere
 		}
 	}()
-	code, err := s.backend.Exec(ctx, r.PathValue("namespace"), r.PathValue("name"), req, streams)
+	code, err := s.pods.Exec(ctx, r.PathValue("namespace"), r.PathValue("name"), req, streams)
 	if err != nil {
 		_, _ = out.channel(chanError).Write([]byte(err.Error()))
 		return

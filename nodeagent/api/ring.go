@@ -67,19 +67,19 @@ type nodesBackend interface {
 	Change(ctx context.Context, node, what string) error
 }
 
-func (s *Server) nodes(mux *http.ServeMux) {
+func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
 	mux.HandleFunc("GET /v1/ring", s.answer(func(r *http.Request) (any, error) {
-		return s.backend.Ring(r.Context(), r.URL.Query().Get("look") != "")
+		return b.Ring(r.Context(), r.URL.Query().Get("look") != "")
 	}))
 	mux.HandleFunc("POST /v1/tokens", s.answer(func(r *http.Request) (any, error) {
 		life, err := time.ParseDuration(r.URL.Query().Get("ttl"))
 		if err != nil {
 			return nil, fmt.Errorf("ttl: %w", err)
 		}
-		return s.backend.CreateToken(r.Context(), life)
+		return b.CreateToken(r.Context(), life)
 	}))
 	mux.HandleFunc("POST /v1/nodes/{name}/{what}", s.answer(func(r *http.Request) (any, error) {
-		return struct{}{}, s.backend.Change(r.Context(), r.PathValue("name"), r.PathValue("what"))
+		return struct{}{}, b.Change(r.Context(), r.PathValue("name"), r.PathValue("what"))
 	}))
 }
 

@@ -20,14 +20,19 @@ import (
 // Backend is what the commands ask for.
 type Backend interface {
 	nodesBackend
+	PodsBackend
 	Status(ctx context.Context) (Status, error)
 	Why(ctx context.Context, kind, namespace, name string) (Why, error)
 	Plan(ctx context.Context, req PlanRequest) (Plan, error)
-	Logs(ctx context.Context, namespace, pod string, o LogOptions, stdout, stderr io.Writer) error
-	Exec(ctx context.Context, namespace, pod string, o ExecRequest, s Streams) (exit int, err error)
 	Events(ctx context.Context, object string) ([]string, error)
 	Manifest(ctx context.Context, environment string) ([]byte, error) // of what is active
 	Blob(ctx context.Context, digest string) ([]byte, error)
+}
+
+// PodsBackend is what is asked of the pods on a node.
+type PodsBackend interface {
+	Logs(ctx context.Context, namespace, pod string, o LogOptions, stdout, stderr io.Writer) error
+	Exec(ctx context.Context, namespace, pod string, o ExecRequest, s Streams) (exit int, err error)
 }
 
 // ErrNotFound is wrapped by a Backend where what was asked for does not exist.
@@ -40,14 +45,14 @@ const (
 
 // Server answers on the agent's socket.
 type Server struct {
-	backend Backend
-	log     *slog.Logger
-	http    *http.Server
+	pods PodsBackend
+	log  *slog.Logger
+	http *http.Server
 }
 
 // NewServer makes a server; Serve starts it.
 func NewServer(b Backend, log *slog.Logger) *Server {
-	s := &Server{backend: b, log: log}
+	s := &Server{pods: b, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.answer(func(r *http.Request) (any, error) { return b.Status(r.Context()) }))
 	mux.HandleFunc("GET /v1/why", s.answer(func(r *http.Request) (any, error) {
@@ -70,14 +75,25 @@ func NewServer(b Backend, log *slog.Logger) *Server {
 		}
 		return b.Plan(r.Context(), req)
 	}))
+	s.nodes(mux, b)
+	mux.HandleFunc("GET /debug/pprof/{name}", s.profile)
+	return s.handle(mux)
+}
+
+// NewPodsServer makes a server for other nodes, which ask for nothing but the pods that are here.
+func NewPodsServer(b PodsBackend, log *slog.Logger) *Server {
+	s := &Server{pods: b, log: log}
+	return s.handle(http.NewServeMux())
+}
+
+// handle completes a server with what both answer.
+func (s *Server) handle(mux *http.ServeMux) *Server {
 	mux.HandleFunc("GET /v1/pods/{namespace}/{name}/logs", s.logs)
 	mux.HandleFunc("POST /v1/pods/{namespace}/{name}/exec", s.exec)
-	s.nodes(mux)
-	mux.HandleFunc("GET /debug/pprof/{name}", s.profile)
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, maxRequest),
 		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	return s
 }
@@ -179,7 +195,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 		o.Since = at
 	}
 	out := &frameWriter{w: w, flush: http.NewResponseController(w).Flush}
-	err := s.backend.Logs(r.Context(), r.PathValue("namespace"), r.PathValue("name"), o, out.channel(chanStdout), out.channel(chanStderr))
+	err := s.pods.Logs(r.Context(), r.PathValue("namespace"), r.PathValue("name"), o, out.channel(chanStdout), out.channel(chanStderr))
 	if err != nil && r.Context().Err() == nil {
 		if !out.begun() {
 			refuse(w, err)

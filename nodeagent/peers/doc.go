@@ -22,6 +22,7 @@
 //	shoal-join   the joiner has no certificate; the server proves to be of the token's ring
 //	shoal-renew  mTLS where a certificate may be past its end, or signed by a dropped authority
 //	shoal-raft   mTLS, a raw stream: RaftStream
+//	shoal-commands  the same: Commands, DialCommands
 //	h2           mTLS, HTTP/2: Handle on one side, Client and Call on the other
 //
 // At most 256 connections are in their handshake, 64 of them from one address, each for 5 s; a further one ends the oldest.

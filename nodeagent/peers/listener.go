@@ -74,6 +74,8 @@ func (p *Peers) welcome(w *wire, config *tls.Config) {
 		p.answerRenewal(conn, node)
 	case protoRaft:
 		p.raft.put(conn)
+	case protoCommands:
+		p.commands.put(conn)
 	case protoHTTP:
 		p.incoming.put(conn)
 	}

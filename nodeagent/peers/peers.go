@@ -37,6 +37,7 @@ type Peers struct {
 	listener net.Listener
 	wires    *wires
 	raft     *raftStream
+	commands *commands
 	incoming *handoff // HTTP/2 connections for server
 	server   *http.Server
 	mux      *http.ServeMux
@@ -106,6 +107,7 @@ func Open(o Options) (*Peers, error) {
 		joins: make(chan struct{}, maxJoins), renews: make(chan struct{}, maxRenews), look: make(chan struct{}, 1),
 	}
 	p.raft = &raftStream{peers: p, handoff: newHandoff()}
+	p.commands = &commands{handoff: newHandoff()}
 	p.trust.Store(m.trust)
 	by, _ := m.trust.by(m.cert, true) // without one the certificate is of no use, and is renewed
 	p.cert.Store(certificate(m.cert, by.cert, o.Key))
@@ -116,6 +118,7 @@ func Open(o Options) (*Peers, error) {
 		}
 		return nil, fmt.Errorf("open peers: %w", err)
 	}
+	p.commands.addr = p.listener.Addr()
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.client, p.pool = p.newTransport(), newPool()
 	p.server = p.newServer()
@@ -215,6 +218,7 @@ func (p *Peers) Close() error {
 	p.stop()
 	err := p.listener.Close()
 	p.raft.close()
+	p.commands.close()
 	p.incoming.close()
 	err = errors.Join(err, p.server.Close())
 	p.wires.closeAll()

@@ -12,10 +12,11 @@ import (
 
 // The protocols of the listener, told apart by ALPN.
 const (
-	protoJoin  = "shoal-join"  // the server proves itself by the token's pin; the joiner has no certificate yet
-	protoRenew = "shoal-renew" // mTLS, where a certificate may be past its end or signed by a dropped authority
-	protoRaft  = "shoal-raft"  // mTLS, a raw stream
-	protoHTTP  = "h2"          // mTLS, HTTP/2
+	protoJoin     = "shoal-join"     // the server proves itself by the token's pin; the joiner has no certificate yet
+	protoRenew    = "shoal-renew"    // mTLS, where a certificate may be past its end or signed by a dropped authority
+	protoRaft     = "shoal-raft"     // mTLS, a raw stream
+	protoCommands = "shoal-commands" // mTLS, a raw stream
+	protoHTTP     = "h2"             // mTLS, HTTP/2
 )
 
 var errNoCertificate = errors.New("it showed no certificate")
@@ -85,8 +86,9 @@ func (p *Peers) serverConfig() *tls.Config {
 		protoRenew: base(protoRenew, func(s tls.ConnectionState) error {
 			return p.known(p.verifyOld(s.PeerCertificates))
 		}),
-		protoRaft: base(protoRaft, func(s tls.ConnectionState) error { return p.known(p.verify(s.PeerCertificates)) }),
-		protoHTTP: base(protoHTTP, func(s tls.ConnectionState) error { return p.known(p.verify(s.PeerCertificates)) }),
+		protoRaft:     base(protoRaft, func(s tls.ConnectionState) error { return p.known(p.verify(s.PeerCertificates)) }),
+		protoCommands: base(protoCommands, func(s tls.ConnectionState) error { return p.known(p.verify(s.PeerCertificates)) }),
+		protoHTTP:     base(protoHTTP, func(s tls.ConnectionState) error { return p.known(p.verify(s.PeerCertificates)) }),
 	}
 	for name, c := range byName {
 		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.cert.Load(), nil }
