@@ -59,6 +59,7 @@ type Node struct {
 	output *output
 
 	name, address string // as the agent is told
+	mark          string // of its instance, where a test needs it while the agent does not answer
 }
 
 // output keeps what an agent printed, to be shown when its test fails.

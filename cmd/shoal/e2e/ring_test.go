@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -241,52 +242,13 @@ func TestFeature_R2_LostNode(t *testing.T) {
 		"apps/one/one.cue": strictApp,
 	}).Push("first")
 	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 4) })
-	lost := first
-	for _, p := range first.Status().Pods {
-		if strings.HasPrefix(p.Name, "one-") {
-			for _, n := range r.nodes {
-				if n.name == p.Node {
-					lost = n
-				}
-			}
-		}
-	}
-	var rest []*Node
-	for _, n := range r.nodes {
-		if n != lost {
-			rest = append(rest, n)
-		}
-	}
-	leader := ""
-	list, err := first.Client().Ring(context.Background(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range list.Nodes {
-		if n.Leader {
-			leader = n.Name
-		}
-	}
+	lost, rest := r.around(nodeOf(first.Status(), "one-"))
+	leader := r.leader()
 	lost.powerOff()
 	begun := time.Now()
 	witness := rest[0]
 	elsewhere := func(prefix string, want int) func() error {
-		return func() error {
-			s, err := witness.Client().Status(context.Background())
-			if err != nil {
-				return err
-			}
-			got := 0
-			for _, p := range s.Pods {
-				if strings.HasPrefix(p.Name, prefix) && p.Node != lost.name && p.Ready == p.Containers {
-					got++
-				}
-			}
-			if got != want {
-				return fmt.Errorf("%d of %d pods of %s are ready elsewhere", got, want, prefix)
-			}
-			return nil
-		}
+		return func() error { return witness.readyOff(lost.name, prefix, want) }
 	}
 	witness.Eventually(30*time.Second, elsewhere("web-", 3))
 	t.Logf("%s was lost, %s led: stateless pods ready elsewhere after %s", lost.name, leader, time.Since(begun).Round(time.Millisecond))
@@ -297,6 +259,140 @@ func TestFeature_R2_LostNode(t *testing.T) {
 		t.Errorf("it ran elsewhere before the lease of %s was over", lost.name)
 	}
 	for _, n := range rest {
+		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
+	}
+}
+
+// nodeOf is where the pod is whose name begins so.
+func nodeOf(s api.Status, prefix string) string {
+	for _, p := range s.Pods {
+		if strings.HasPrefix(p.Name, prefix) {
+			return p.Node
+		}
+	}
+	return ""
+}
+
+// around is a machine by its name, and the others.
+func (r *ring) around(name string) (one *Node, rest []*Node) {
+	r.t.Helper()
+	for _, n := range r.nodes {
+		if n.name == name {
+			one = n
+		} else {
+			rest = append(rest, n)
+		}
+	}
+	if one == nil {
+		r.t.Fatalf("no machine is called %q", name)
+	}
+	return one, rest
+}
+
+// leader is the name of the node that leads.
+func (r *ring) leader() string {
+	r.t.Helper()
+	list, err := r.nodes[0].Client().Ring(context.Background(), false)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, n := range list.Nodes {
+		if n.Leader {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// cable plugs a machine in, or out.
+func (r *ring) cable(n *Node, state string) {
+	r.t.Helper()
+	for i := range r.nodes {
+		if r.nodes[i] == n {
+			r.inSwitch("ip", "link", "set", fmt.Sprintf("port%d", i+1), state)
+		}
+	}
+}
+
+// readyOff tells whether so many pods whose names begin so are ready on other nodes than one.
+func (n *Node) readyOff(node, prefix string, want int) error {
+	s, err := n.Client().Status(context.Background())
+	if err != nil {
+		return err
+	}
+	got := 0
+	for _, p := range s.Pods {
+		if strings.HasPrefix(p.Name, prefix) && p.Node != node && p.Ready == p.Containers {
+			got++
+		}
+	}
+	if got != want {
+		return fmt.Errorf("%d of %d pods of %s are ready off %s: %v", got, want, prefix, node, podsOn(s))
+	}
+	return nil
+}
+
+// runs tells whether a process of a container runs on this machine, by a word of its environment.
+func (n *Node) runs(word string) bool {
+	n.t.Helper()
+	for _, dir := range n.runningOn(n.mark) {
+		if b, err := os.ReadFile(dir + "/environ"); err == nil && strings.Contains(string(b), word) {
+			return true
+		}
+	}
+	return false
+}
+
+// A machine without its cable for half a minute: it keeps its stateless pods and stops what may run once before that runs
+// elsewhere; the majority goes on. With the cable back all have one state, and everything runs as often as it should.
+func TestFeature_R3_Partition(t *testing.T) {
+	r := newRing(t, 3).start()
+	first := r.nodes[0]
+	first.Image("probe:v1")
+	first.Repository(map[string]string{
+		"apps/web/web.cue": strings.Replace(webApp("probe:v1", "one"), "image:", "replicas: 3\n\timage:", 1),
+		"apps/one/one.cue": strings.Replace(strictApp, "strict:", "env: ALONE: \"yes\"\n\tstrict:", 1),
+	}).Push("first")
+	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 4) })
+	cut, rest := r.around(nodeOf(first.Status(), "one-"))
+	for _, n := range r.nodes {
+		n.mark = n.Status().NodeID[:6]
+	}
+	if !cut.runs("ALONE=yes") {
+		t.Fatal("the witness does not see the process")
+	}
+	r.cable(cut, "down")
+	begun := time.Now()
+	stopped, started := time.Duration(0), time.Duration(0)
+	for deadline := begun.Add(60 * time.Second); started == 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		here := cut.runs("ALONE=yes")
+		there := rest[0].runs("ALONE=yes") || rest[1].runs("ALONE=yes")
+		if here && there {
+			t.Fatalf("two run at once %s after the cut", time.Since(begun))
+		}
+		if !here && stopped == 0 {
+			stopped = time.Since(begun)
+		}
+		if there {
+			started = time.Since(begun)
+		}
+	}
+	t.Logf("stopped on %s after %s, runs elsewhere after %s", cut.name, stopped.Round(time.Millisecond), started.Round(time.Millisecond))
+	if stopped == 0 || started == 0 {
+		t.Fatal("it was not stopped, or does not run elsewhere")
+	}
+	if err := cut.answers(page+"/env", "GREETING=one"); err != nil {
+		t.Errorf("what is stateless on the machine that was cut off: %v", err)
+	}
+	rest[0].Eventually(30*time.Second, func() error { return rest[0].readyOff(cut.name, "web-", 3) })
+	r.cable(cut, "up")
+	first.Eventually(60*time.Second, func() error {
+		if err := r.whole(3); err != nil {
+			return err
+		}
+		return ready(first.Status(), 4)
+	})
+	for _, n := range r.nodes {
 		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
 	}
 }
