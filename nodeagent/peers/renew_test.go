@@ -232,6 +232,11 @@ func TestFault_A11_AuthorityIsExchangedWithOverlap(t *testing.T) {
 		if err := n.Drop(old); err != nil {
 			t.Fatal(err)
 		}
+		for _, r := range n.trust.Load().retired {
+			if r.key != nil {
+				t.Error("the key of a dropped authority is kept")
+			}
+		}
 		n.hangUp() // so that hands are shaken again
 		talk(t, all...)
 	}
