@@ -60,6 +60,7 @@
 //	it stops as announced        StepDown: some 10 ms
 //	the majority is lost         nobody commits, Append waits; state and blobs can be read; a node that restarts applies
 //	                             all it knew to be committed (feed.go, commit.go), so its pods start
+//	it is lost for good          GoAlone makes one node the only voter, by hand, with all it has
 //	a node was away              it gets the entries it lacks; further behind than two snapshots, a snapshot. That waits
 //	                             for the blobs the snapshot lists, while the old state stays; a crash meanwhile makes it
 //	                             the state at the next start, and the blobs are fetched beside
@@ -89,7 +90,8 @@
 // entry has a checksum of its own, and every batch has raft-wal's; both are compared at the start, and bytes that were
 // acknowledged and are not what was written are a DamagedError. A ring of one has nobody to ask for them, so the ledger
 // does not open, until the file is restored or somebody says, with Options.Cut, that it may go on without what follows.
-// Among several voters a node must not go on without what it acknowledged: it comes back as another node.
+// Among several voters a node must not go on without what it acknowledged, for its vote counted: it is not to be cut,
+// but to come back as another node.
 //
 // A full disk refuses entries with ErrFull, and raft tries again a few times a second; the log is opened anew once there
 // is room. A leader whose disk is full hands over to another voter by failing. After any other failed write or fsync the

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/shoal-dev/shoal/engine/desired"
 )
 
 // Ledger is one node's copy of the order of inputs and of the state that follows from it. It is safe for
@@ -35,8 +33,8 @@ type Ledger[S State, O any] struct {
 	rejected []Rejected
 
 	feed    feed
-	content *wanting         // Options.Content, in the applier's hands
-	lacking []desired.Digest // what the state lacked when the ledger was opened
+	content *wanting // Options.Content, in the applier's hands
+	lacking bool     // the state lacked blobs when the ledger was opened
 
 	outbox     *outbox[O]
 	rounds     rounds
@@ -135,7 +133,7 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if err := l.feedKnown(committed); err != nil {
 		return err
 	}
-	if len(l.lacking) > 0 && l.opt.Fetch != nil {
+	if l.lacking && l.opt.Fetch != nil {
 		l.running.Go(func() { l.fetchLacking(run) })
 	}
 	for _, loop := range []func(context.Context, <-chan struct{}){l.tick, l.send, l.keepSeats, l.speak} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/desired"
@@ -33,7 +34,7 @@ func (l *Ledger[S, O]) takeOver(t *takeover[S], at position) {
 	}
 	if len(missing) > 0 {
 		l.opt.Log.Error("content store lacks blobs that the state refers to", "missing", len(missing), "of", len(t.front.blobs))
-		l.lacking = missing
+		l.lacking = true
 	}
 	l.queue.reset(t.front.entries, nil)
 	l.replace(t)
@@ -117,10 +118,13 @@ func (l *Ledger[S, O]) sources(first place.NodeID) []place.NodeID {
 	return out
 }
 
-// fetchLacking fetches what the state lacked when the ledger was opened, until it is here.
+// fetchLacking fetches what the state lacked when the ledger was opened, until it lacks nothing: what nobody has any
+// more may go from the state meanwhile.
 func (l *Ledger[S, O]) fetchLacking(ctx context.Context) {
 	for {
-		err := l.fetch(ctx, "", l.lacking)
+		var blobs []desired.Digest
+		l.View(func(s S) { blobs = slices.Collect(s.Blobs()) })
+		err := l.fetch(ctx, "", blobs)
 		if err == nil {
 			l.opt.Log.Info("content store has all blobs again that the state refers to")
 			l.changed()
