@@ -111,6 +111,7 @@ func often(_ place.NodeID, o *Options[*toy, string]) {
 // TestFault_L1_LeaderKills lets three nodes append while the leader is killed ten times: nothing that was acknowledged
 // is lost, and nothing is applied twice.
 func TestFault_L1_LeaderKills(t *testing.T) {
+	t.Parallel()
 	r := threeVoters(t, often)
 	c := r.clients(4, three...)
 	for round := range 10 {
@@ -129,6 +130,7 @@ func TestFault_L1_LeaderKills(t *testing.T) {
 // TestFault_L9 cuts the leader off: it stops to lead, knows nothing that it could pass for fresh, and what the others
 // agreed on reaches it afterwards. Inputs given to it meanwhile come through once.
 func TestFault_L9_Isolated(t *testing.T) {
+	t.Parallel()
 	r := threeVoters(t, often)
 	c := r.clients(2, three...)
 	for range 5 {

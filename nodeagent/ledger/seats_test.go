@@ -73,7 +73,7 @@ func TestNextMove(t *testing.T) {
 func seated(t *testing.T, names ...place.NodeID) *testRing {
 	r := newTestRing(t, names...)
 	r.edit = func(_ place.NodeID, o *Options[*toy, string]) {
-		o.joinPatience = time.Second
+		o.joinPatience, o.Heartbeat = time.Second, 150*time.Millisecond
 		o.Wanted = func() (in []place.NodeID) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -119,6 +119,7 @@ func (r *testRing) become(want string) {
 
 // The voters follow who belongs to the ring and who is there, while inputs flow.
 func TestVotersFollowTheRing(t *testing.T) {
+	t.Parallel()
 	r := seated(t, "n1", "n2", "n3", "n4", "n5", "n6")
 	edit := r.edit
 	r.edit = func(n place.NodeID, o *Options[*toy, string]) { edit(n, o); often(n, o) }
@@ -159,6 +160,7 @@ func (r *testRing) set(m map[place.NodeID]bool, n place.NodeID, v bool) {
 // TestFault_L12 adds, removes and replaces members while the ring is split and members crash in the middle of it: one
 // change at a time, and every node ends with the same members and the same state.
 func TestFault_L12(t *testing.T) {
+	t.Parallel()
 	r := seated(t, "n1", "n2", "n3", "n4")
 	edit := r.edit
 	r.edit = func(n place.NodeID, o *Options[*toy, string]) { edit(n, o); often(n, o) }

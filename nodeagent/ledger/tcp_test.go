@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,13 +129,14 @@ func TestOverTCP(t *testing.T) {
 // Followers hear of a commit when it is made; raft alone tells them 50 to 100 ms later.
 func TestFollowersHearOfCommitsAtOnce(t *testing.T) {
 	r := threeVoters(t, nil)
-	least := time.Hour
+	var took []time.Duration
 	for n := range 30 {
 		began := time.Now()
 		mustAppend(t, r.node("n3"), ref("a", old(n), fmt.Sprint(n)))
-		least = min(least, time.Since(began))
+		took = append(took, time.Since(began))
 	}
-	if least > 40*time.Millisecond {
-		t.Errorf("the fastest of 30 forwarded inputs took %v", least)
+	slices.Sort(took)
+	if took[10] > 40*time.Millisecond { // not the fastest: the leader asks everybody where they stand now and then
+		t.Errorf("of 30 forwarded inputs, the eleventh fastest took %v", took[10])
 	}
 }
