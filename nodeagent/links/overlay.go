@@ -22,8 +22,10 @@ import (
 // without asking, and an entry cannot outlive a change of keys or of machines.
 
 // ofOverlay: 2 accepts a packet whose source is reached by another interface, where the host's default would drop it:
-// two nodes need not take the same way to each other.
+// two nodes need not take the same way to each other. The kernel does so only on an interface that has an address.
 var ofOverlay = []setting{{"ipv4", "rp_filter", "2"}, {"ipv6", "disable_ipv6", "1"}}
+
+var overlayAddress = &netlink.Addr{IPNet: host(netip.AddrFrom4([4]byte{169, 254, 1, 2})), Scope: int(netlink.SCOPE_HOST)}
 
 // overlayMAC is the hardware address of a node's end of the overlay.
 func overlayMAC(node netip.Addr) net.HardwareAddr {
@@ -90,6 +92,13 @@ func (l *Links) checkOverlay(ways []way) ([]string, netlink.Link, error) {
 		return []string{"link " + l.overlayName() + " is not wanted"}, nil, nil
 	}
 	wrong, _ := overlayDrift(have, want)
+	addrs, err := addresses(l.nl, have)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !hasAddr(addrs, overlayAddress) {
+		wrong = append(wrong, "address "+overlayAddress.IPNet.String()+" of "+l.overlayName()+" is missing")
+	}
 	return append(wrong, wrongLinkSysctls(l.overlayName(), ofOverlay)...), have, nil
 }
 
@@ -147,6 +156,10 @@ func (l *Links) mendOverlay(have netlink.Link, want *netlink.Vxlan) error {
 		if err := noChecksumOffload(l.overlayName()); err != nil {
 			return fmt.Errorf("switch off checksum offload: %w", err)
 		}
+	}
+	address := *overlayAddress // the library fills in its label
+	if err := l.nl.AddrReplace(have, &address); err != nil {
+		return fmt.Errorf("address %s: %w", address.IPNet, err)
 	}
 	if err := l.nl.LinkSetUp(have); err != nil {
 		return fmt.Errorf("bring up: %w", err)

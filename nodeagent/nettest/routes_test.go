@@ -107,6 +107,7 @@ func TestWaysToOtherNodesAreRepaired(t *testing.T) {
 		{"ip route add 10.42.9.0/24 via 192.0.2.254 proto 83 metric 11211457", "route 10.42.9.0/24 is not wanted"},
 		{"ip link del " + vx, "link " + vx + " is missing"},
 		{"ip link set " + vx + " down", "link " + vx + " is down"},
+		{"ip addr del 169.254.1.2/32 dev " + vx, "address 169.254.1.2/32 of " + vx + " is missing"},
 		{"ip link set " + vx + " mtu 1000", "MTU of " + vx + " is 1000, want 1450"},
 		{"ip link set " + vx + " address 02:00:00:00:00:01", "hardware address of " + vx},
 		{"ip link set " + vx + " type vxlan learning", "settings of " + vx + " were changed"},
@@ -241,7 +242,7 @@ func TestFault_W14_ForgedOverlayPacketsAreDropped(t *testing.T) {
 	meet(c.nodes...)
 	a, third := c.nodes[0], c.nodes[2]
 	server := third.pod(2)
-	forger := a.pod(2)
+	forger, beside := a.pod(2), third.pod(3)
 	var heard net.PacketConn
 	nettest.In(t, server.netns, func() {
 		var err error
@@ -275,7 +276,7 @@ func TestFault_W14_ForgedOverlayPacketsAreDropped(t *testing.T) {
 	for what, arrived := range map[string]bool{
 		"another machine":                        arrives(c.outside, overlay, 0xab12cd, other),
 		"a pod":                                  arrives(forger.netns, overlay, 0xab12cd, other),
-		"a node, with an address that is ours":   arrives(a.netns, overlay, 0xab12cd, third.podIP(9)),
+		"a node, with an address that is ours":   arrives(a.netns, overlay, 0xab12cd, beside.ip),
 		"a node, with an address of no pod":      arrives(a.netns, overlay, 0xab12cd, netip.MustParseAddr("192.0.2.9")),
 		"a node, in another overlay's network":   arrives(a.netns, overlay, 0xab12ce, other),
 		"a pod, by way of a Service":             arrivesByService(t, c, arrives, forger, other),
@@ -364,5 +365,35 @@ func TestOverlayOptions(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+// One node wraps what it sends to a neighbour, and the neighbour does not, because their options differ.
+func TestNodesMayTakeDifferentWaysToEachOther(t *testing.T) {
+	nettest.Root(t)
+	lan := nettest.NewSegment(t, "", "lan")
+	a := join(t, 1, lan.Machine("192.0.2.1/24", ""), "192.0.2.1", func(o *links.Options) { o.Overlay = links.Always })
+	b := join(t, 2, lan.Machine("192.0.2.2/24", ""), "192.0.2.2", nil)
+	c := join(t, 3, lan.Machine("192.0.2.3/24", ""), "192.0.2.3", func(o *links.Options) { o.Overlay = links.Always })
+	// The second has the device too, for a node that is behind a router.
+	d := &member{TB: t, number: 4, address: netip.MustParseAddr("198.51.100.4")}
+	for _, m := range []*member{a, b, c} {
+		nettest.RunIn(t, m.netns, "ip", "route", "add", "default", "via", "192.0.2.254")
+		m.tables.Routes = nil
+		for _, o := range []*member{a, b, c, d} {
+			if o != m {
+				m.tables.Routes = append(m.tables.Routes, wire.Route{Node: o.id(), CIDR: o.cidr(), Via: o.address})
+			}
+		}
+		m.apply()
+	}
+	x, y := a.pod(2), b.pod(2)
+	for _, network := range []string{"tcp4", "udp4"} {
+		if got, want := ask(t, x.netns, network, y.ip.String()+":8080"), y.name+" 10.42.1.2"; got != want {
+			t.Errorf("wrapped there, direct back, over %s: %q, want %q", network, got, want)
+		}
+		if got, want := ask(t, y.netns, network, x.ip.String()+":8080"), x.name+" 10.42.2.2"; got != want {
+			t.Errorf("direct there, wrapped back, over %s: %q, want %q", network, got, want)
+		}
 	}
 }
