@@ -392,6 +392,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.agent.Run(ctx) })
 	g.Go(func() error { return m.probes.Run(ctx) })
 	g.Go(func() error { return m.gossip.run(ctx) })
+	g.Go(func() error { return m.followNodes(ctx) })
 	g.Go(func() error { return m.keeper.Run(ctx) })
 	g.Go(func() error { return m.leases.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })

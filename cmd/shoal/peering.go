@@ -140,7 +140,9 @@ func (m *machine) join(ctx context.Context, dir, member string, at ports) error 
 	}
 	switch member {
 	case token.Ring:
-		return nil
+		if peers.JoinedBy(dir) == token.ID {
+			return nil
+		}
 	case "":
 	default:
 		return fmt.Errorf("this node belongs to ring %.8s, the token is of ring %.8s: use another data directory, or `shoal leave` first", member, token.Ring)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -88,9 +89,12 @@ func (g gossipPart) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case _, ok := <-g.ring.Events():
+		case e, ok := <-g.ring.Events():
 			if !ok {
 				return nil
+			}
+			if e.Kind == ring.Twin && e.Twins.Second {
+				return fmt.Errorf("%s; it takes no part: begin with an empty data directory here", e.Twins)
 			}
 			select {
 			case g.events <- struct{}{}:
@@ -173,5 +177,33 @@ func (m *machine) farewell() {
 	}
 	if err := errors.Join(err, m.ledger.StepDown(ctx)); err != nil {
 		m.log.WarnContext(ctx, "the ring was not told that this agent goes", "err", err)
+	}
+}
+
+// followNodes tells the parts that talk to other nodes when the list of nodes has changed, and fetches the authority's
+// key when this node has become a voter: as long as one voter is left, machines can join and certificates are renewed.
+func (m *machine) followNodes(ctx context.Context) error {
+	changes, cancel := m.ledger.Subscribe()
+	defer cancel()
+	var known []place.NodeID
+	for {
+		if now := m.wanted(); !slices.Equal(now, known) {
+			known = now
+			m.peers.Recheck()
+			m.ring.Seek()
+		}
+		var again <-chan time.Time
+		if !m.peers.HoldsKey() && m.votes(m.dir.Node.ID) {
+			if err := m.peers.FetchKeys(ctx); err != nil {
+				m.log.WarnContext(ctx, "the key of the ring's authority not fetched, will retry", "err", err)
+				again = time.After(5 * time.Second)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changes:
+		case <-again:
+		}
 	}
 }

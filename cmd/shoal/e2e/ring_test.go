@@ -48,19 +48,24 @@ func (r *ring) plugIn() {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = r.holder.Process.Kill(); _ = r.holder.Wait() })
-	pid := fmt.Sprint(r.holder.Process.Pid)
 	time.Sleep(100 * time.Millisecond) // until it has unshared
 	r.inSwitch("ip", "link", "add", "br0", "type", "bridge")
 	r.inSwitch("ip", "link", "set", "br0", "up")
-	for i, n := range r.nodes {
-		port := fmt.Sprintf("port%d", i+1)
-		n.must("ip", "addr", "flush", "dev", "lan0")
-		n.must("ip", "addr", "add", n.address+"/24", "dev", "lan0")
-		n.must("ip", "route", "add", "default", "via", "192.168.77.254")
-		n.must("ip", "link", "set", "lan1", "name", port, "netns", pid)
-		r.inSwitch("ip", "link", "set", port, "master", "br0")
-		r.inSwitch("ip", "link", "set", port, "up")
+	for i := range r.nodes {
+		r.plug(i)
 	}
+}
+
+// plug has a machine's cable lead to the switch.
+func (r *ring) plug(i int) {
+	r.t.Helper()
+	n, port := r.nodes[i], fmt.Sprintf("port%d", i+1)
+	n.must("ip", "addr", "flush", "dev", "lan0")
+	n.must("ip", "addr", "add", n.address+"/24", "dev", "lan0")
+	n.must("ip", "route", "add", "default", "via", "192.168.77.254")
+	n.must("ip", "link", "set", "lan1", "name", port, "netns", fmt.Sprint(r.holder.Process.Pid))
+	r.inSwitch("ip", "link", "set", port, "master", "br0")
+	r.inSwitch("ip", "link", "set", port, "up")
 }
 
 func (r *ring) inSwitch(args ...string) {
@@ -261,6 +266,36 @@ func TestFeature_R2_LostNode(t *testing.T) {
 	for _, n := range rest {
 		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
 	}
+	// Another machine takes its place, whichever node was lost: those that are left can take it in.
+	spare := NewNode(t)
+	spare.name, spare.address = "n4", "192.168.77.4"
+	r.nodes = append(r.nodes, spare)
+	r.plug(3)
+	var token api.Token
+	witness.Eventually(20*time.Second, func() (err error) {
+		token, err = witness.Client().CreateToken(context.Background(), time.Hour)
+		return err
+	})
+	spare.Args = append(spare.Args, "--join", token.Address, "--token", token.Text)
+	spare.Start()
+	if _, errs, code := witness.Shoal("remove", lost.name); code != 0 {
+		t.Fatal(errs)
+	}
+	witness.Eventually(30*time.Second, func() error {
+		list, err := witness.Client().Ring(context.Background(), false)
+		if err != nil {
+			return err
+		}
+		for _, n := range list.Nodes {
+			if n.State != "Ready" || !n.Voter {
+				return fmt.Errorf("%+v", list.Nodes)
+			}
+		}
+		if len(list.Nodes) != 3 {
+			return fmt.Errorf("%d nodes", len(list.Nodes))
+		}
+		return nil
+	})
 }
 
 // nodeOf is where the pod is whose name begins so.
