@@ -100,6 +100,12 @@ func TestOverlap(t *testing.T) {
 			}
 			return route("10.42.0.7/32", links.Prefix(instance)+"1")
 		}, ""},
+		{"our own route to another node's pods", func() error {
+			return change(func(r *netlink.Route) error {
+				r.Protocol, r.Priority = 83, 0xabcdef
+				return netlink.RouteAdd(r)
+			}, "10.42.5.0/24", "eth9")
+		}, ""},
 		{"a route to nowhere", func() error { return route("10.42.0.0/24", "") }, ""},
 		{"beside it", func() error { return route("10.44.0.0/16", "eth9") }, ""},
 		{"inside of the services", func() error { return route("10.43.128.0/17", "eth9") }, "the range 10.43.0.0/16 overlaps with a route of this machine (10.43.128.0/17 on eth9)" + choose},
