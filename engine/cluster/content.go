@@ -27,11 +27,27 @@ type loaded struct {
 type objectCache struct {
 	mu      sync.Mutex
 	objects map[desired.Digest]*loaded
+	kinds   map[string]*place.Kind // of pods made from them
 	limit   int
 }
 
 func newObjectCache() *objectCache {
-	return &objectCache{objects: map[desired.Digest]*loaded{}, limit: 4096}
+	return &objectCache{objects: map[desired.Digest]*loaded{}, kinds: map[string]*place.Kind{}, limit: 4096}
+}
+
+// kind returns what is known by a key, or makes it.
+func (c *objectCache) kind(key string, make func() *place.Kind) *place.Kind {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.kinds[key]
+	if !ok {
+		if len(c.kinds) >= 2*c.limit {
+			clear(c.kinds)
+		}
+		k = make()
+		c.kinds[key] = k
+	}
+	return k
 }
 
 func (c *objectCache) get(d desired.Digest) (*loaded, bool) {

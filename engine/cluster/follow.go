@@ -9,6 +9,7 @@ import (
 // The functions of this file keep the indexes: gone is the record a row had, came the one it has now.
 
 func followNode(s *State, gone, came **Node) {
+	s.seating = nil
 	if gone != nil {
 		s.nodesByName.remove((*gone).Name, (*gone).ID)
 	}
@@ -150,6 +151,7 @@ func placesOf(p **control.Pod) podPlaces {
 }
 
 func followPod(s *State, gone, came **control.Pod) {
+	s.reseat(gone, came)
 	g, c := placesOf(gone), placesOf(came)
 	if g == c {
 		return

@@ -151,7 +151,7 @@ func TestFeature_R2(t *testing.T) {
 		{"drain of a job", []string{"commit job", "settle n1", "drain n1", "n1: work stopping", "settle n1", "n2: work"}},
 		{"drain of all: pods stay where they are", []string{"commit web1", "settle n1", "drain n1", "drain n2", "drain n3", "n1: web leaving; n2: web stopping; n3: web stopping; nowhere: web"}},
 		{"leave, drained", []string{"commit web1", "settle n1", "drain n1", "settle n2", "settle n1", "leave n1", "n2: web ready"}},
-		{"leave, lost", []string{"commit web1", "settle n1", "down n1", "settle n2", "commit strict", "settle n2", "ended 0", "fence n1", "ended 1", "leave n1", "n3: one", "ended 0"}},
+		{"leave, lost", []string{"commit web1", "settle n1", "down n1", "settle n2", "commit strict", "settle n2", "ended 0", "fence n1", "ended 1", "leave n1", "n2: one ready", "ended 0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := enginetest.NewRing(t)

@@ -2,9 +2,7 @@ package cluster
 
 import (
 	"fmt"
-	"iter"
 	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -95,15 +93,14 @@ func imagesOf(spec *corev1.PodSpec, fixed map[string]string) map[string]string {
 // place gives p, which is not in the State yet or is to be set again, its node and address, or the reason why
 // there is none.
 func (t *tx) place(p *control.Pod) {
-	spec := t.template(p.Object).Spec
 	// What pods of one object and size ask for is the same, so one that found no node speaks for all.
 	class := string(p.Object) + "/" + p.Owner.UID
 	if why, ok := t.unfit[class]; ok {
 		p.Reason = why
 		return
 	}
-	ask := place.Ask{Requests: p.Requests, Selector: spec.NodeSelector, HostPorts: p.HostPorts}
-	verdict := place.Choose(ask, t.candidates(p))
+	x := t.seated()
+	verdict := x.board.Place(x.kindOf(&t.s, p), p.Owner.UID)
 	p.Reason = verdict.Reason
 	if verdict.Node == "" {
 		t.misfit(class, verdict.Reason)
@@ -143,36 +140,6 @@ func (t *tx) misfit(class, why string) {
 		t.unfit = map[string]string{}
 	}
 	t.unfit[class] = why
-}
-
-func (t *tx) candidates(p *control.Pod) iter.Seq[place.Candidate] {
-	siblings := map[place.NodeID]int{}
-	if t.s.nodes.Len() > 1 {
-		for s := range t.s.PodsOf(p.Owner.UID) {
-			if s.Active() {
-				siblings[s.Node]++
-			}
-		}
-	}
-	return func(yield func(place.Candidate) bool) {
-		for n := range t.s.nodes.Values() {
-			c := place.Candidate{Node: &n.Node, Used: t.s.Used(n.ID), Siblings: siblings[n.ID], PortTaken: t.portTaken(n.ID)}
-			if !yield(c) {
-				return
-			}
-		}
-	}
-}
-
-func (t *tx) portTaken(node place.NodeID) func(string) string {
-	return func(port string) string {
-		for p := range t.s.PodsOn(node) {
-			if p.Finished == 0 && slices.Contains(p.HostPorts, port) {
-				return p.Namespace + "/" + p.Name
-			}
-		}
-		return ""
-	}
 }
 
 // maxPlaced is how many pods that waited get their node, or another reason, with one entry.

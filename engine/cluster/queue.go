@@ -67,6 +67,7 @@ func (t *tx) run(k desired.Key) {
 			panic(p)
 		}
 		t.s, t.work = save, work
+		t.s.seating = nil
 		since := t.now
 		if f, ok := t.s.faults.Get(k); ok {
 			since = f.Since

@@ -57,6 +57,7 @@ type State struct {
 	blobs       tree[desired.Digest, int] // how often each digest is referred to
 
 	objectCache *objectCache
+	seating     *seating // nil: none was made, or it no longer fits
 }
 
 // NewState returns the State before the first entry.
@@ -112,6 +113,7 @@ func (s *State) tables() []anyTable {
 // Snapshot returns a State equal to s that does not change when s does. It costs as much as copying a struct.
 func (s *State) Snapshot() *State {
 	c := *s
+	c.seating = nil // it is changed by Step
 	return &c
 }
 

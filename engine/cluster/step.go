@@ -62,6 +62,7 @@ func Step(s *State, e Entry, content desired.Content) Outcome {
 	}
 	if err != nil {
 		t.s = save
+		t.s.seating = nil
 		return t.finish(s, t.reject(e, err))
 	}
 	out := t.finish(s, Outcome{})
@@ -90,6 +91,10 @@ type tx struct {
 
 func begin(s *State, e Entry, content desired.Content) *tx {
 	t := &tx{s: *s, content: content, limit: maxWork, strict: e.Input.Activate != nil}
+	s.seating = nil // what a Step does to it is not undone: only one that succeeds gives it back
+	if t.s.seating != nil {
+		t.s.seating.content = content
+	}
 	t.s.index = e.Index
 	t.s.time = max(s.time, e.Time)
 	t.now = t.s.time
