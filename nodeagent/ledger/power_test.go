@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -122,9 +123,13 @@ func TestFault_L2_PowerLoss(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		// ext4 that is shut down lets some fsyncs succeed whose data it drops (1 in 60 of a bare write and fsync): what
+		// is acknowledged from here on does not count.
+		var cutting atomic.Bool
 		cut := func() {
+			cutting.Store(true)
 			d.cut()
-			time.Sleep(50 * time.Millisecond) // what fails now must not be acknowledged
+			time.Sleep(50 * time.Millisecond)
 			cmd.Process.Kill()
 		}
 		var done chan struct{}
@@ -144,7 +149,7 @@ func TestFault_L2_PowerLoss(t *testing.T) {
 			switch {
 			case line == "open" && round%4 != 3:
 				when(700)
-			case strings.HasPrefix(line, "g") && strings.HasSuffix(rest, ` "" <nil>`):
+			case strings.HasPrefix(line, "g") && strings.HasSuffix(rest, ` "" <nil>`) && !cutting.Load():
 				acked[name] = max(acked[name], number(strings.Replace(rest, " ", ".", 1)))
 			}
 		}
