@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -93,11 +94,7 @@ func (m *memRing) Verify(context.Context) (uint64, error) {
 func (m *memRing) Alive() map[place.NodeID]bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := map[place.NodeID]bool{}
-	for id, alive := range m.alive {
-		out[id] = alive
-	}
-	return out
+	return maps.Clone(m.alive)
 }
 
 func (m *memRing) Events() <-chan struct{} { return m.events }

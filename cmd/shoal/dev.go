@@ -35,6 +35,11 @@ stays for the next time.`,
 			if o.logLevel == "info" && !cmd.Flags().Changed("log-level") {
 				o.logLevel = "warn"
 			}
+			for flag, to := range map[string]*string{"gossip": &o.gossip, "peers": &o.peers} {
+				if !cmd.Flags().Changed(flag) {
+					*to = "127.0.0.1" + *to // nobody else is to come in
+				}
+			}
 			out, errs := cmd.OutOrStdout(), cmd.ErrOrStderr()
 			terminal := newLive(out)
 			if terminal != nil {
