@@ -96,6 +96,7 @@ func (m *machine) follow(ctx context.Context) error {
 			m.sourceMu.Unlock()
 			if len(u.Changes) > 0 {
 				m.looks.nudge()
+				m.tellOfFetch(ctx)
 			}
 		case err := <-polled:
 			return err

@@ -67,10 +67,15 @@ func (l keeperLedger) Verify(ctx context.Context) (uint64, error) {
 type gossipPart struct {
 	ring   *ring.Ring
 	events chan struct{}
+	fetch  func() // a node says that the repository has news
 }
 
-func newGossipPart(r *ring.Ring) gossipPart {
-	return gossipPart{ring: r, events: make(chan struct{}, 1)}
+// sayFetch is what a node says that has found news in the repository that all follow: the others need not wait for their
+// own poll. It says nothing of what is there, so whoever says it brings no more about than a fetch.
+const sayFetch = "fetch"
+
+func newGossipPart(r *ring.Ring, fetch func()) gossipPart {
+	return gossipPart{ring: r, events: make(chan struct{}, 1), fetch: fetch}
 }
 
 func (g gossipPart) Alive() map[place.NodeID]bool {
@@ -93,6 +98,9 @@ func (g gossipPart) run(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
+			if e.Kind == ring.Message && e.Name == sayFetch {
+				g.fetch()
+			}
 			if e.Kind == ring.Twin && e.Twins.Second {
 				return fmt.Errorf("%s; it takes no part: begin with an empty data directory here", e.Twins)
 			}
@@ -106,7 +114,11 @@ func (g gossipPart) run(ctx context.Context) error {
 
 // openKeeping opens what keeps the list of nodes true, and this node's lease.
 func (m *machine) openKeeping(context.Context) (err error) {
-	m.gossip = newGossipPart(m.ring)
+	m.gossip = newGossipPart(m.ring, func() {
+		if mirror := m.peering.mirror.Load(); mirror != nil {
+			mirror.Wake()
+		}
+	})
 	m.keeper = nodeagent.NewKeeper(nodeagent.KeeperOptions{
 		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Up: m.up, Now: bootTime, Log: m.log,
 	})
@@ -205,5 +217,15 @@ func (m *machine) followNodes(ctx context.Context) error {
 		case <-changes:
 		case <-again:
 		}
+	}
+}
+
+// tellOfFetch has the other nodes fetch too.
+func (m *machine) tellOfFetch(ctx context.Context) {
+	if m.opt.repository == "" || len(m.wanted()) < 2 {
+		return
+	}
+	if err := m.ring.Broadcast(sayFetch, nil); err != nil {
+		m.log.InfoContext(ctx, "other nodes are not told of news in the repository, and find them by their own poll", "err", err)
 	}
 }

@@ -624,3 +624,39 @@ func FuzzWebhook(f *testing.F) {
 		}
 	})
 }
+
+// TestInside is a server that others are let in to by what it is mounted in: it asks nobody who they are, and is for
+// reading alone.
+func TestInside(t *testing.T) {
+	h := serve(t, githost.Options{Inside: true, Token: token})
+	w := newWork(t)
+	w.commit("a", map[string]string{"x": "1"})
+	if out, err := w.try("push", h.url, "main"); err == nil || !strings.Contains(out, "403") {
+		t.Errorf("a push went through: %v\n%s", err, out)
+	}
+	free := serve(t, githost.Options{})
+	w.git("push", free.url, "main")
+	tip := source.ID(w.git("rev-parse", "main"))
+	if err := h.TakeFrom(t.Context(), http.DefaultClient, free.url, []source.ID{tip}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Adopt(free.Refs(), nil); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequest(http.MethodGet, h.url+"/info/refs?service=git-upload-pack", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "node"
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("status %d", answer.StatusCode)
+	}
+	if got := w.git("ls-remote", h.url, "main"); !strings.HasPrefix(got, string(tip)) {
+		t.Errorf("another node reads %q", got)
+	}
+}

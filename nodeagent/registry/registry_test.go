@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -870,5 +871,63 @@ func BenchmarkPush(b *testing.B) {
 		if err := remote.Write(f.ref(fmt.Sprintf("xx:v%d", i)), img); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestInside is a registry that others are let in to by what it is mounted in: it asks nobody who they are, and is for
+// reading alone.
+func TestInside(t *testing.T) {
+	f := open(t)
+	img := randomImage(t, 1000, 1)
+	if err := remote.Write(f.ref("aa:v1"), img); err != nil {
+		t.Fatal(err)
+	}
+	f.start(func(o *Options) { o.Inside, o.Token = true, "s3cret" })
+	for _, c := range []struct {
+		method, path string
+		want         int
+	}{
+		{http.MethodGet, "/v2/aa/manifests/" + digestOf(t, img), 200},
+		{http.MethodHead, "/v2/aa/manifests/v1", 200},
+		{http.MethodPost, "/v2/aa/blobs/uploads/", 403},
+		{http.MethodPut, "/v2/aa/manifests/v2", 403},
+		{http.MethodDelete, "/v2/aa/manifests/v1", 403},
+	} {
+		r := httptest.NewRequest(c.method, c.path, nil)
+		r.RemoteAddr, r.Host = "192.0.2.1:9", "anything"
+		w := httptest.NewRecorder()
+		f.server.ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%s %s: got %d %s, want %d", c.method, c.path, w.Code, w.Body, c.want)
+		}
+	}
+}
+
+// TestAgree is a tag that is not set because somebody has to agree and does not; all that it leads to is here then.
+func TestAgree(t *testing.T) {
+	var asked []string
+	refuse := errors.New("no majority")
+	f := open(t, func(o *Options) {
+		o.Agree = func(_ context.Context, name, digest string) error {
+			asked = append(asked, name+"@"+digest)
+			return refuse
+		}
+	})
+	img := randomImage(t, 1000, 1)
+	if err := remote.Write(f.ref("aa:v1"), img); err == nil {
+		t.Error("a tag was set that nobody agreed to")
+	}
+	if _, err := remote.Head(f.ref("aa:v1")); err == nil {
+		t.Error("the tag is there")
+	}
+	if _, err := remote.Head(f.ref("aa@" + digestOf(t, img))); err != nil {
+		t.Errorf("the image is not: %v", err)
+	}
+	refuse = nil
+	if err := remote.Write(f.ref("aa:v1"), img); err != nil {
+		t.Error(err)
+	}
+	if want := "shoal.local/aa:v1@" + digestOf(t, img); len(asked) < 2 || asked[0] != want || asked[len(asked)-1] != want {
+		t.Errorf("asked %q, want %q", asked, want)
 	}
 }
