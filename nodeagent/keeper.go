@@ -49,12 +49,20 @@ type Keeper struct {
 
 	mu     sync.Mutex    // guards what follows
 	grants *lease.Grants // nil: this node does not lead
-	fenced map[place.NodeID]bool
+	known  map[place.NodeID]acquaintance
 	led    int64 // since when it leads
 }
 
+// acquaintance is what a leader has seen of a node.
+type acquaintance struct {
+	since int64 // it leads, or the node joined or returned then
+	new   bool  // it joined or returned under this leader: what the gossip says may be of before
+	met   bool  // the gossip has said since that it is there
+	down  bool
+}
+
 const (
-	// learning is how long a new leader waits for the gossip to tell it of a node before it takes it for lost, ms.
+	// learning is how long the gossip may take to tell of a node, to a new leader or after it has joined or returned, ms.
 	learning = 5000
 	// keeperPause is how long the keeper waits after an entry that was not taken.
 	keeperPause = time.Second
@@ -183,7 +191,7 @@ func (k *Keeper) lead() bool {
 		return false
 	case k.grants == nil:
 		k.led = k.opt.Now()
-		k.grants, k.fenced = lease.NewGrants(k.led), map[place.NodeID]bool{}
+		k.grants, k.known = lease.NewGrants(k.led), nil
 	}
 	return true
 }
@@ -195,22 +203,30 @@ func (k *Keeper) judge(nodes []*cluster.Node, ringTime int64) (inputs []cluster.
 	now := k.opt.Now()
 	wait = time.Hour
 	alive := k.opt.Members.Alive()
+	first := k.known == nil
+	if first {
+		k.known = map[place.NodeID]acquaintance{}
+	}
 	var holders []place.NodeID // whose leases may be over one day
 	for _, n := range nodes {
 		if n.ID == k.opt.Node || !n.Up {
 			continue
 		}
-		if was, known := k.fenced[n.ID]; !known || was && !n.Fenced {
-			k.grants.Received(n.ID, now) // it has just joined, or returned
+		a, known := k.known[n.ID]
+		if !known || a.down && !n.Down {
+			a = acquaintance{since: now, new: !first}
+			k.grants.Received(n.ID, now)
 		}
-		k.fenced[n.ID] = n.Fenced
+		a.met, a.down = a.met || alive[n.ID], n.Down
+		k.known[n.ID] = a
 		if !n.Fenced {
 			holders = append(holders, n.ID)
 		}
 		if n.Down || alive[n.ID] {
 			continue
 		}
-		if left := k.patience(n, alive, now, ringTime); left > 0 {
+		_, heard := alive[n.ID]
+		if left := a.patience(n, heard, now, ringTime); left > 0 {
 			wait = min(wait, left)
 			continue
 		}
@@ -234,12 +250,12 @@ func (k *Keeper) judge(nodes []*cluster.Node, ringTime int64) (inputs []cluster.
 }
 
 // patience is for how long a node that does not answer is not taken for lost.
-func (k *Keeper) patience(n *cluster.Node, alive map[place.NodeID]bool, now, ringTime int64) time.Duration {
+func (a acquaintance) patience(n *cluster.Node, heard bool, now, ringTime int64) time.Duration {
 	if away := n.Restarting - ringTime; away > 0 {
 		return time.Duration(away) * time.Millisecond
 	}
-	if _, heard := alive[n.ID]; !heard {
-		return time.Duration(k.led+learning-now) * time.Millisecond
+	if !a.met && (a.new || !heard) {
+		return time.Duration(a.since+learning-now) * time.Millisecond
 	}
 	return 0
 }

@@ -165,6 +165,24 @@ func TestKeeper(t *testing.T) {
 			m.keep(t, 1, 3)
 			time.Sleep(time.Minute)
 		}, "5s node down 02; 8.8s node down 02 fenced"},
+		{"one that joins, and the gossip takes a while", 2, func(t *testing.T, m *memRing) {
+			m.keep(t, 1, 2, 3)
+			time.Sleep(10 * time.Second)
+			up := enginetest.Node(3)
+			_, _ = m.Append(context.Background(), cluster.Input{NodeUp: up})
+			time.Sleep(3 * time.Second)
+			m.set(3, "alive")
+			time.Sleep(time.Minute)
+		}, "10s node up n3"},
+		{"one that returns, and the gossip takes a while", 2, func(t *testing.T, m *memRing) {
+			m.keep(t, 1, 2)
+			m.set(2, "failed")
+			time.Sleep(10 * time.Second)
+			_, _ = m.Append(context.Background(), cluster.Input{NodeUp: enginetest.Node(2)})
+			time.Sleep(3 * time.Second)
+			m.set(2, "alive")
+			time.Sleep(time.Minute)
+		}, "0s node down 02; 8.8s node down 02 fenced; 10s node up n2"},
 		{"a new leader grants anew", 3, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 3)
 			time.Sleep(8 * time.Second)

@@ -22,11 +22,15 @@ import (
 // holdPatience bounds how long a push waits for a majority to have its objects.
 const holdPatience = 30 * time.Second
 
+// ownPushTime bounds how long this node leaves what it was pushed to who shows the push what becomes of it.
+const ownPushTime = 2 * time.Second
+
 // agreeRefs has the ring take a push.
 func (m *machine) agreeRefs(ctx context.Context, updates []source.RefUpdate) error {
 	if err := m.held(ctx, updates); err != nil {
 		return err
 	}
+	m.ownPush.Store(time.Now().Add(ownPushTime).UnixMilli())
 	for _, u := range updates {
 		out, err := m.ledger.Append(ctx, cluster.Input{Ref: &cluster.Ref{Name: u.Name, Old: u.Old, New: u.New}})
 		if err != nil {
@@ -126,7 +130,12 @@ func (m *machine) followRefs(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-changes:
+		case <-m.pushShown:
 		case <-again.C:
+		}
+		if wait := time.Until(time.UnixMilli(m.ownPush.Load())); wait > 0 {
+			again.Reset(wait)
+			continue
 		}
 		if err := m.adopt(ctx); err != nil && ctx.Err() == nil {
 			m.log.WarnContext(ctx, "refs of the ring not taken over, will retry", "err", err)

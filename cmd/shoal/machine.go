@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -80,6 +81,8 @@ type machine struct {
 	sourceNow  api.Source
 	warnings   []string // of this host
 	pulls      pulls
+	ownPush    atomic.Int64  // until when a push to this node is judged by who shows it, ms since 1970; 0: none is
+	pushShown  chan struct{} // it is over
 	closers    []func() error
 }
 
@@ -97,7 +100,7 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}}
+	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}, pushShown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			m.close()

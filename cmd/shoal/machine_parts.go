@@ -109,6 +109,11 @@ func (m *machine) follow(ctx context.Context) error {
 func (m *machine) pushed(ctx context.Context, progress io.Writer) {
 	begun := time.Now()
 	verdicts, err := m.deployer.Look(context.WithoutCancel(ctx), progress)
+	m.ownPush.Store(0)
+	select {
+	case m.pushShown <- struct{}{}:
+	default:
+	}
 	if err != nil {
 		fmt.Fprintf(progress, "not judged yet, will be tried again: %v\n", err)
 		m.looks.nudge()

@@ -80,6 +80,17 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
+// startHeld starts a process that dies with the test: Pdeathsig is of the thread that starts it, so this one stays.
+func startHeld(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		select {}
+	}()
+	return <-started
+}
+
 // NewNode makes a machine without an agent. Everything of it is gone when the test ends.
 func NewNode(t testing.TB, args ...string) *Node {
 	t.Helper()
@@ -101,13 +112,7 @@ func NewNode(t testing.TB, args ...string) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	started := make(chan error, 1)
-	go func() { // Pdeathsig is of the thread that starts a process: this one stays
-		runtime.LockOSThread()
-		started <- n.holder.Start()
-		select {}
-	}()
-	if err := <-started; err != nil {
+	if err := startHeld(n.holder); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

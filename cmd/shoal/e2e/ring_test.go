@@ -44,7 +44,7 @@ func (r *ring) plugIn() {
 	r.t.Helper()
 	r.holder = exec.Command("unshare", "--net", "sleep", "100000")
 	r.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.holder.Start(); err != nil {
+	if err := startHeld(r.holder); err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = r.holder.Process.Kill(); _ = r.holder.Wait() })
