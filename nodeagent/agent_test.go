@@ -190,8 +190,11 @@ func TestEndedPod(t *testing.T) {
 				t.Errorf("pod %s is told of as %+v", id, status)
 			}
 		}
-		if n := len(a.Last().Want); n != 1 || m.looks > 60 {
-			t.Errorf("%d pods, %d looks", n, m.looks)
+		m.mu.Lock()
+		looks := m.looks
+		m.mu.Unlock()
+		if n := len(a.Last().Want); n != 1 || looks > 60 {
+			t.Errorf("%d pods, %d looks", n, looks)
 		}
 	})
 }
@@ -241,8 +244,11 @@ func TestTroubleIsForgotten(t *testing.T) {
 			a.done <- result{pod: id, failed: plan.Action{Op: plan.Stop, Container: "app"}, err: m.stopErr}
 		}
 		time.Sleep(time.Minute)
-		if n := len(a.Last().Trouble); n != 0 || m.looks > 60 {
-			t.Errorf("%d pods in trouble, %d looks", n, m.looks)
+		m.mu.Lock()
+		looks := m.looks
+		m.mu.Unlock()
+		if n := len(a.Last().Trouble); n != 0 || looks > 60 {
+			t.Errorf("%d pods in trouble, %d looks", n, looks)
 		}
 	})
 }
