@@ -157,10 +157,10 @@ func (b *Votes) decide(environment string, commit source.ID, d Decision) {
 	b.changedLocked()
 }
 
-// errMismatch is a render on which the voters do not agree.
-type errMismatch struct{ text string }
+// mismatchError is a render on which the voters do not agree.
+type mismatchError struct{ text string }
 
-func (e errMismatch) Error() string { return e.text }
+func (e mismatchError) Error() string { return e.text }
 
 // agree waits until a majority of the voters has come to the same render of the commit as the leader, which asks.
 func (b *Votes) agree(ctx context.Context, v Vote, voters func() []place.NodeID) error {
@@ -175,7 +175,7 @@ func (b *Votes) agree(ctx context.Context, v Vote, voters func() []place.NodeID)
 		case same >= need:
 			return nil
 		case len(all)-len(others) < need: // those who have not said anything would not do
-			return errMismatch{"the voters' renders of it differ: " + describe(v, same, others)}
+			return mismatchError{"the voters' renders of it differ: " + describe(v, same, others)}
 		}
 		select {
 		case <-changes:
@@ -231,7 +231,7 @@ func (d *Deployer) agreed(ctx context.Context, v Vote) (decision Decision, decid
 	d.opt.Votes.begin(v.Environment, v.Commit)
 	d.opt.Votes.note(d.opt.Node, v)
 	err = d.opt.Votes.agree(ctx, v, d.opt.Ring.Voters)
-	if mismatch, ok := errors.AsType[errMismatch](err); ok {
+	if mismatch, ok := errors.AsType[mismatchError](err); ok {
 		decision = Decision{Refused: "RenderMismatch: " + mismatch.text}
 		d.opt.Votes.decide(v.Environment, v.Commit, decision)
 		return decision, true, nil

@@ -1,0 +1,175 @@
+package nodeagent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/render"
+	"github.com/shoal-dev/shoal/engine/source"
+)
+
+// activate puts the bytes on disk, fixes the tags of images and appends the entry. It returns why the ring refused it,
+// or "": an object or a node port that another environment has, say.
+func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Built, apps []Rendered, v *Verdict) (refused string, err error) {
+	held := v.Held
+	in := cluster.Activate{
+		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.Set.D, Held: held,
+	}
+	if active != nil {
+		in.Previous = active.D
+		if active.Commit == commit && active.D == in.D && slices.Equal(active.Held, held) {
+			return "", nil
+		}
+	}
+	put, err := d.missing(next.Set, apps)
+	if err != nil {
+		return "", err
+	}
+	put = append(put, next.Manifest)
+	if err := d.opt.Content.Put(ctx, put...); err != nil {
+		return "", fmt.Errorf("store objects: %w", err)
+	}
+	if active != nil {
+		d.unpin(ctx, env.Name, active.Commit)
+	}
+	if err := d.opt.Source.Pin(ctx, env.Name, commit); err != nil {
+		return "", fmt.Errorf("pin commit: %w", err)
+	}
+	decision, decided, err := d.agreed(ctx, Vote{Environment: env.Name, Commit: commit, D: in.D, Held: held})
+	if err != nil {
+		return "", err
+	}
+	if decided && decision.Activated && decision.D != in.D {
+		return fmt.Sprintf("RenderMismatch: this node's render of it is %.12s, the ring runs %.12s", in.D, decision.D), nil
+	}
+	if decided {
+		return decision.Refused, d.await(ctx, env.Name, decision)
+	}
+	in.Images = d.fix(ctx, v, active)
+	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Activate: &in})
+	if err != nil {
+		return "", fmt.Errorf("append to the ledger: %w", err)
+	}
+	if d.opt.Votes != nil {
+		d.opt.Votes.decide(env.Name, commit, Decision{Activated: out.Rejected == "", D: in.D, Refused: out.Rejected})
+	}
+	return out.Rejected, nil
+}
+
+// await returns once what the leader has activated is applied here too.
+func (d *Deployer) await(ctx context.Context, environment string, decision Decision) error {
+	if !decision.Activated {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeFor)
+	defer cancel()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if active := d.active(environment); active != nil && active.D == decision.D {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the ring has activated it, this node has not heard of it yet: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// unpin lets go of what an environment accepted before its active commit, which descends from it and so keeps it: the
+// pins of an environment do not grow with its history.
+func (d *Deployer) unpin(ctx context.Context, environment string, active source.ID) {
+	for _, old := range d.opt.Source.Pins(environment) {
+		if relation, err := d.opt.Source.Relate(ctx, old, active); err != nil || relation != source.Forward {
+			continue
+		}
+		if err := d.opt.Source.Unpin(ctx, environment, old); err != nil {
+			d.opt.Log.WarnContext(ctx, "old commit not unpinned", "environment", environment, "commit", old.Short(), "err", err)
+		}
+	}
+}
+
+// missing are the bytes of a set that the store does not have yet.
+func (d *Deployer) missing(next *desired.Set, apps []Rendered) (put [][]byte, err error) {
+	lacking := map[string]map[desired.Digest]bool{} // by app
+	for _, e := range next.Entries {
+		if !d.opt.Content.Has(e.Digest) {
+			if lacking[e.App] == nil {
+				lacking[e.App] = map[desired.Digest]bool{}
+			}
+			lacking[e.App][e.Digest] = true
+		}
+	}
+	for _, a := range apps {
+		if lacking[a.Name] == nil || a.Blobs == nil {
+			continue
+		}
+		blobs, err := a.Blobs()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range blobs {
+			if lacking[a.Name][b.Digest] {
+				put = append(put, b.Bytes)
+			}
+		}
+	}
+	return put, nil
+}
+
+// fix resolves the tags of images once for the whole ring, so that all replicas run one digest. An app that did
+// not change keeps what it has; a reference that cannot be resolved now is left to the nodes.
+func (d *Deployer) fix(ctx context.Context, v *Verdict, active *cluster.Environment) map[string]string {
+	images := map[string]string{}
+	if active != nil && len(v.Held) > 0 {
+		maps.Copy(images, active.Images) // what held apps run is not among the new references
+	}
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	limit := make(chan struct{}, 8)
+	for _, ref := range v.images {
+		if strings.Contains(ref, "@sha256:") {
+			continue
+		}
+		if active != nil && active.Images[ref] != "" {
+			images[ref] = active.Images[ref]
+			continue
+		}
+		limit <- struct{}{}
+		group.Go(func() {
+			defer func() { <-limit }()
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			digest, err := d.opt.Images.Resolve(ctx, ref)
+			if err != nil {
+				d.opt.Log.WarnContext(ctx, "tag not resolved, left to the nodes", "image", ref, "err", err)
+				return
+			}
+			mu.Lock()
+			images[ref] = digest
+			mu.Unlock()
+		})
+	}
+	group.Wait()
+	return images
+}
+
+// images lists the image references of all apps, sorted, each once.
+func images(apps []desired.App) []string {
+	var out []string
+	for _, a := range apps {
+		for _, item := range a.Items {
+			out = append(out, item.Images...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
