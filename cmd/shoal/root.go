@@ -33,6 +33,7 @@ Start:    shoal dev DIR        everything in one terminal, from a directory
 Look:     shoal status, logs, exec, why
 Change:   git push             to the built-in Git server, or to your forge
 Before:   shoal check, render, plan
+Ring:     shoal token create, nodes, ring status, drain
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers.`,
 		SilenceErrors: true, SilenceUsage: true,

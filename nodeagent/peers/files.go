@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/shoal-dev/shoal/internal/durable"
 )
 
 // The files of a membership. certFile is written last: without it there is no membership.
@@ -116,7 +118,7 @@ func (m *membership) save(dir string) error {
 		return err
 	}
 	if m.joined != "" {
-		if err := replaceFile(filepath.Join(dir, joinedFile), []byte(m.joined+"\n")); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, joinedFile), []byte(m.joined+"\n")); err != nil {
 			return err
 		}
 	}
@@ -124,14 +126,14 @@ func (m *membership) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(dir, membersFile), append(b, '\n')); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, membersFile), append(b, '\n')); err != nil {
 		return err
 	}
 	return saveCertificate(dir, m.cert)
 }
 
 func saveCertificate(dir string, c *x509.Certificate) error {
-	return replaceFile(filepath.Join(dir, certFile), certificatePEM(c.Raw))
+	return durable.WriteFile(filepath.Join(dir, certFile), certificatePEM(c.Raw))
 }
 
 // save writes the authorities, and the keys that are here: keys first, so that none is ever missing for one that signs.
@@ -144,14 +146,14 @@ func (t *trust) save(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := replaceFile(filepath.Join(dir, keyFile(a.pin)), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, keyFile(a.pin)), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
 			return err
 		}
 	}
-	if err := replaceFile(filepath.Join(dir, retiredFile), authoritiesPEM(t.retired)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, retiredFile), authoritiesPEM(t.retired)); err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(dir, bundleFile), authoritiesPEM(t.trusted)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, bundleFile), authoritiesPEM(t.trusted)); err != nil {
 		return err
 	}
 	return t.dropKeys(dir)
@@ -252,27 +254,4 @@ func authoritiesPEM(list []authority) []byte {
 
 func certificatePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-// replaceFile writes path whole and durably, with mode 0600.
-func replaceFile(path string, data []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

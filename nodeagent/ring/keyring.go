@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/shoal-dev/shoal/internal/durable"
 )
 
 const (
@@ -96,7 +97,7 @@ func writeKeys(path string, keys [][]byte) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, append(b, '\n')); err != nil {
+	if err := durable.WriteFile(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("keep keyring: %w", err)
 	}
 	return nil
@@ -207,27 +208,4 @@ func (k *keyring) change(f func([][]byte) ([][]byte, error)) error {
 		}
 	}
 	return nil
-}
-
-// replaceFile writes path whole and durably, with mode 0600.
-func replaceFile(path string, data []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
