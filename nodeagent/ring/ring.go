@@ -58,6 +58,7 @@ type Ring struct {
 	events  *events
 	changed chan struct{} // somebody may be missing
 	repeat  atomic.Int64  // until then this node's address is told again and again, ns: it was heard of at another one
+	brought atomic.Int64  // bytes that open streams have brought
 	fresh   atomic.Bool   // this node has not been in the ring yet
 	second  chan struct{} // this node has an older twin
 	stop    chan struct{}
@@ -136,7 +137,7 @@ func Open(o Options) (*Ring, error) {
 // create starts serf with the settings for one node or for several. A port that was chosen for us stays ours.
 func (r *Ring) create() error {
 	lines := log.New(r.lines, "", 0)
-	t, err := newTransport(r.opt.Bind.Addr().String(), int(r.opt.Bind.Port()), lines, &r.lines.refused)
+	t, err := newTransport(r.opt.Bind.Addr().String(), int(r.opt.Bind.Port()), lines, &r.brought, &r.lines.refused)
 	if err != nil {
 		if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) { // memberlist keeps the text alone
 			return fmt.Errorf("%s is taken by another program: %w", r.opt.Bind, err)

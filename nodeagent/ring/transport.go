@@ -32,12 +32,12 @@ type transport struct {
 	stop    chan struct{}
 	running sync.WaitGroup
 	open    atomic.Int64
-	brought atomic.Int64 // bytes, by streams that are still open
+	brought *atomic.Int64 // bytes, by streams that are still open
 	refused *atomic.Uint64
 }
 
 // newTransport listens. A port of 0 takes one that is free for TCP and UDP.
-func newTransport(addr string, port int, lines *log.Logger, refused *atomic.Uint64) (*transport, error) {
+func newTransport(addr string, port int, lines *log.Logger, brought *atomic.Int64, refused *atomic.Uint64) (*transport, error) {
 	var inner *memberlist.NetTransport
 	var err error
 	for range 10 {
@@ -49,7 +49,7 @@ func newTransport(addr string, port int, lines *log.Logger, refused *atomic.Uint
 	if err != nil {
 		return nil, err
 	}
-	t := &transport{NetTransport: inner, streams: make(chan net.Conn), stop: make(chan struct{}), refused: refused}
+	t := &transport{NetTransport: inner, streams: make(chan net.Conn), stop: make(chan struct{}), brought: brought, refused: refused}
 	t.running.Go(t.pass)
 	return t, nil
 }
