@@ -31,14 +31,16 @@ func (m *machine) agreeRefs(ctx context.Context, updates []source.RefUpdate) err
 		return err
 	}
 	m.ownPush.Store(time.Now().Add(ownPushTime).UnixMilli())
+	push := &cluster.Push{}
 	for _, u := range updates {
-		out, err := m.ledger.Append(ctx, cluster.Input{Ref: &cluster.Ref{Name: u.Name, Old: u.Old, New: u.New}})
-		if err != nil {
-			return fmt.Errorf("%s: the ring has not taken it: %w", u.Name, err)
-		}
-		if out.Rejected != "" {
-			return fmt.Errorf("the ring refused it: %s", out.Rejected)
-		}
+		push.Refs = append(push.Refs, cluster.Ref{Name: u.Name, Old: u.Old, New: u.New})
+	}
+	out, err := m.ledger.Append(ctx, cluster.Input{Push: push})
+	if err != nil {
+		return fmt.Errorf("the ring has not taken it: %w", err)
+	}
+	if out.Rejected != "" {
+		return fmt.Errorf("the ring refused it: %s", out.Rejected)
 	}
 	return nil
 }
@@ -151,12 +153,18 @@ func (m *machine) tellRefs(ctx context.Context) error {
 	if known > 0 || !alone {
 		return nil
 	}
+	push := &cluster.Push{}
 	for _, r := range m.mirror.Refs() {
-		if _, err := m.ledger.Append(ctx, cluster.Input{Ref: &cluster.Ref{Name: r.Name, New: r.ID}}); err != nil {
-			return err
-		}
+		push.Refs = append(push.Refs, cluster.Ref{Name: r.Name, New: r.ID})
 	}
-	return nil
+	if len(push.Refs) == 0 {
+		return nil
+	}
+	out, err := m.ledger.Append(ctx, cluster.Input{Push: push})
+	if err == nil && out.Rejected != "" {
+		err = errors.New(out.Rejected)
+	}
+	return err
 }
 
 // adopt takes over what the ledger says, and fetches what is missing for it.

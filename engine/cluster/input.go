@@ -11,10 +11,6 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// EngineVersion covers everything that changes Step's result or D: rules, CUE, schema, Kubernetes'
-// defaulting. It is raised when recorded logs would replay to other hashes.
-const EngineVersion = 3
-
 // Entry is one line of the ledger.
 type Entry struct {
 	Index uint64 `json:"index"`
@@ -40,7 +36,7 @@ type Input struct {
 	Join       *Join       `json:"join,omitempty"`
 	Leave      *Leave      `json:"leave,omitempty"`
 	Restarting *Restarting `json:"restarting,omitempty"`
-	Ref        *Ref        `json:"ref,omitempty"`
+	Push       *Push       `json:"push,omitempty"`
 	Tag        *Tag        `json:"tag,omitempty"`
 	Activate   *Activate   `json:"activate,omitempty"`
 	Retire     *Retire     `json:"retire,omitempty"`
@@ -115,7 +111,12 @@ type Restarting struct {
 	Until int64 `json:"until"` // ring time, ms; at most maxAway from now
 }
 
-// Ref moves a ref of the built-in Git server, by compare-and-swap on Old ("" creates, New "" deletes).
+// Push moves refs of the built-in Git server: all of them or, if one is elsewhere than it says, none.
+type Push struct {
+	Refs []Ref `json:"refs"` // 1 to maxRefs, each name once
+}
+
+// Ref moves one ref, by compare-and-swap on Old ("" creates, New "" deletes).
 type Ref struct {
 	Name string    `json:"name"`
 	Old  source.ID `json:"old"`

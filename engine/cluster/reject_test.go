@@ -84,12 +84,15 @@ func TestRejected(t *testing.T) {
 		{"tag of nothing", cluster.Input{Tag: &cluster.Tag{Name: "shoal.local/web:v1"}}, "tag shoal.local/web:v1: there is none to take away", true},
 		{"tag of garbage", cluster.Input{Tag: &cluster.Tag{Name: "shoal.local/web:v1", Digest: "v2"}}, `digest "v2": want sha256: and 64 hex digits`, true},
 		{"tag without a name", cluster.Input{Tag: &cluster.Tag{Digest: "sha256:" + strings.Repeat("0", 64)}}, "its name has 1 to 1024 bytes", true},
-		{"ref moved meanwhile", cluster.Input{Ref: &cluster.Ref{Name: "refs/heads/main", Old: commitID, New: commitID}}, `ref refs/heads/main: it is at "", not at`, true},
-		{"ref's name", cluster.Input{Ref: &cluster.Ref{Name: "refs/heads/../x", New: commitID}}, "git check-ref-format", true},
-		{"ref's name of control characters", cluster.Input{Ref: &cluster.Ref{Name: "refs/heads/a\nb", New: commitID}}, "git check-ref-format", true},
+		{"ref moved meanwhile", cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: "refs/heads/main", Old: commitID, New: commitID}}}}, `ref refs/heads/main: it is at "", not at`, true},
+		{"a push of nothing", cluster.Input{Push: &cluster.Push{}}, "push of 0 refs: want 1 to", true},
+		{"a ref moved twice", cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: "refs/heads/a", New: commitID}, {Name: "refs/heads/a", Old: commitID}}}}, "ref refs/heads/a: moved twice", true},
+		{"one ref of two is elsewhere", cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: "refs/heads/a", New: commitID}, {Name: "refs/heads/b", Old: commitID, New: commitID}}}}, `ref refs/heads/b: it is at "", not at`, true},
+		{"ref's name", cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: "refs/heads/../x", New: commitID}}}}, "git check-ref-format", true},
+		{"ref's name of control characters", cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: "refs/heads/a\nb", New: commitID}}}}, "git check-ref-format", true},
 		{"unknown environment", cluster.Input{Retire: &cluster.Retire{Environment: "x"}}, `there is no environment "x"`, true},
-		{"engine goes back", cluster.Input{SetEngine: &cluster.SetEngine{Version: cluster.EngineVersion - 1}}, "engine version 2: it is 3 already", true},
-		{"engine a node does not know", cluster.Input{SetEngine: &cluster.SetEngine{Version: cluster.EngineVersion + 1}}, "engine version 4: node n1 knows only 3", true},
+		{"engine goes back", cluster.Input{SetEngine: &cluster.SetEngine{Version: cluster.EngineVersion - 1}}, fmt.Sprintf("engine version %d: it is %d already", cluster.EngineVersion-1, cluster.EngineVersion), true},
+		{"engine a node does not know", cluster.Input{SetEngine: &cluster.SetEngine{Version: cluster.EngineVersion + 1}}, fmt.Sprintf("engine version %d: node n1 knows only %d", cluster.EngineVersion+1, cluster.EngineVersion), true},
 		{"report of a pod that is not there", phase(owner, func(ph *cluster.Phase) { ph.Pod = "x" }), `there is no pod "x"`, false},
 		{"report of another node", phase(cluster.From{Node: "y"}, func(*cluster.Phase) {}), "node y with epoch", false},
 		{"report of another epoch", phase(owner, func(ph *cluster.Phase) { ph.Epoch++ }), "does not own it", false},
@@ -242,7 +245,7 @@ spec: {containers: [{name: main, image: x}]}
 func TestDuplicates(t *testing.T) {
 	r := enginetest.NewRing(t)
 	ref := func(boot string, seq uint64) cluster.Input {
-		return cluster.Input{From: cluster.From{Node: "a", Boot: boot, Seq: seq}, Ref: &cluster.Ref{Name: fmt.Sprintf("refs/heads/%s%d", boot, seq), New: commitID}}
+		return cluster.Input{From: cluster.From{Node: "a", Boot: boot, Seq: seq}, Push: &cluster.Push{Refs: []cluster.Ref{{Name: fmt.Sprintf("refs/heads/%s%d", boot, seq), New: commitID}}}}
 	}
 	for _, c := range []struct {
 		boot      string

@@ -41,8 +41,8 @@ func (in Input) String() string {
 		return "leave " + clip(string(in.Leave.ID), 64)
 	case in.Restarting != nil:
 		return "restarting " + clip(string(in.From.Node), 64)
-	case in.Ref != nil:
-		return "ref " + clip(in.Ref.Name, 256)
+	case in.Push != nil:
+		return "push " + in.Push.describe()
 	case in.Tag != nil:
 		return "tag " + clip(in.Tag.Name, 256)
 	case in.Activate != nil:
@@ -66,7 +66,7 @@ func (in Input) String() string {
 func (in Input) kinds() int {
 	n := 0
 	for _, set := range []bool{
-		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Ref != nil, in.Tag != nil, in.Activate != nil,
+		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
 	} {
 		if set {
@@ -102,8 +102,8 @@ func (t *tx) take(in Input) error {
 		return t.leaveRing(in.Leave)
 	case in.Restarting != nil:
 		return t.restarting(in.From, in.Restarting)
-	case in.Ref != nil:
-		return t.ref(in.Ref)
+	case in.Push != nil:
+		return t.push(in.Push)
 	case in.Tag != nil:
 		return t.tag(in.Tag)
 	case in.Activate != nil:
@@ -189,52 +189,6 @@ func (t *tx) setEngine(e *SetEngine) error {
 	now := *ring
 	now.Engine = e.Version
 	t.s.ring.set(&t.s, &now)
-	return nil
-}
-
-func (t *tx) ref(r *Ref) error {
-	if err := checkRef(r.Name); err != nil {
-		return err
-	}
-	for _, id := range []source.ID{r.Old, r.New} {
-		if id != "" && !isID(id) {
-			return fmt.Errorf("ref %s: %q is no object id", r.Name, clip(string(id), 64))
-		}
-	}
-	var at source.ID
-	if v, ok := t.s.refs.Get(r.Name); ok {
-		at = v.ID
-	}
-	switch {
-	case r.Old != at:
-		return fmt.Errorf("ref %s: it is at %q, not at %q", r.Name, at, r.Old)
-	case r.New == "" && at == "":
-		return fmt.Errorf("ref %s: there is none to delete", r.Name)
-	case r.New == "":
-		t.s.refs.drop(&t.s, r.Name)
-	case at == "" && t.s.refs.Len() >= maxRefs:
-		return fmt.Errorf("ref %s: there are %d refs already", r.Name, maxRefs)
-	default:
-		t.s.refs.set(&t.s, &RefValue{Name: r.Name, ID: r.New})
-	}
-	return nil
-}
-
-// checkRef holds a ref's name to the rules of git check-ref-format.
-func checkRef(name string) error {
-	bad := fmt.Errorf("ref %q: want a name under refs/ that git check-ref-format takes", clip(name, 256))
-	if len(name) > maxText || !strings.HasPrefix(name, "refs/") || strings.HasSuffix(name, ".") ||
-		strings.Contains(name, "..") || strings.Contains(name, "@{") || strings.ContainsAny(name, " ~^:?*[\\\x7f") {
-		return bad
-	}
-	for part := range strings.SplitSeq(name, "/") {
-		if part == "" || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock") {
-			return bad
-		}
-	}
-	if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' }) {
-		return bad
-	}
 	return nil
 }
 

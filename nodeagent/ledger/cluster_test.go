@@ -42,7 +42,7 @@ func TestClusterStateSurvivesRestarts(t *testing.T) {
 	tip := source.ID("")
 	for n := range 30 {
 		next := source.ID(fmt.Sprintf("%040d", n+1))
-		o, err := l.Append(t.Context(), cluster.Input{Ref: &cluster.Ref{Name: "refs/heads/main", Old: tip, New: next}})
+		o, err := l.Append(t.Context(), cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: "refs/heads/main", Old: tip, New: next}}}})
 		if err != nil || o.Rejected != "" {
 			t.Fatalf("%+v, %v", o, err)
 		}
@@ -53,7 +53,7 @@ func TestClusterStateSurvivesRestarts(t *testing.T) {
 			}
 		}
 	}
-	if o, err := l.Append(t.Context(), cluster.Input{Ref: &cluster.Ref{Name: "refs/heads/main", Old: "stale", New: tip}}); err != nil || o.Rejected == "" {
+	if o, err := l.Append(t.Context(), cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: "refs/heads/main", Old: "stale", New: tip}}}}); err != nil || o.Rejected == "" {
 		t.Fatalf("a stale ref: %+v, %v", o, err)
 	}
 	want := hash(l)

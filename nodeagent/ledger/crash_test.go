@@ -488,7 +488,7 @@ func TestStalledEntryWaits(t *testing.T) {
 	o.Machine.Step = func(s *toy, e cluster.Entry, c desired.Content) string {
 		mu.Lock()
 		defer mu.Unlock()
-		if e.Input.Ref != nil && e.Input.Ref.Name == "needs" && missing {
+		if e.Input.Push != nil && e.Input.Push.Refs[0].Name == "needs" && missing {
 			return "stalled: no blob"
 		}
 		return stepToy(s, e, c)

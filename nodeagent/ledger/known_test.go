@@ -232,7 +232,7 @@ func TestMissingBlobsAreFetched(t *testing.T) {
 	var r *testRing
 	r = threeVoters(t, fetching(&r, func(place.NodeID) bool { return false }, func(o *Options[*toy, string]) {
 		o.Machine.Step = func(s *toy, e cluster.Entry, c desired.Content) string {
-			if in := e.Input.Ref; in != nil && in.Name == "needs" {
+			if in := e.Input.Push; in != nil && in.Refs[0].Name == "needs" {
 				for n := range 3 { // one is known to be missing after the one before came
 					if _, err := c.Get(digest(n)); err != nil {
 						return "stalled: " + err.Error()

@@ -209,7 +209,7 @@ func TestCloseLetsGoOfAppends(t *testing.T) {
 	o := toyOptions(t.TempDir())
 	block := make(chan struct{})
 	o.Machine.Step = func(s *toy, e cluster.Entry, c desired.Content) string {
-		if e.Input.Ref != nil {
+		if e.Input.Push != nil {
 			<-block
 		}
 		return stepToy(s, e, c)

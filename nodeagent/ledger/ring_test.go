@@ -311,8 +311,8 @@ func (r *testRing) vote(leader place.NodeID, nodes ...place.NodeID) {
 
 // stepOften takes a Ref as often as it comes: the value of its name gets longer with each.
 func stepOften(s *toy, e cluster.Entry, c desired.Content) string {
-	if in := e.Input; in.Ref != nil && in.From.Seq > s.Seen[in.From.Boot] {
-		e.Input.Ref = &cluster.Ref{Name: in.Ref.Name, Old: source.ID(s.Refs[in.Ref.Name]), New: source.ID(s.Refs[in.Ref.Name] + "x")}
+	if in := e.Input; in.Push != nil && in.From.Seq > s.Seen[in.From.Boot] {
+		e.Input.Push = &cluster.Push{Refs: []cluster.Ref{{Name: in.Push.Refs[0].Name, Old: source.ID(s.Refs[in.Push.Refs[0].Name]), New: source.ID(s.Refs[in.Push.Refs[0].Name] + "x")}}}
 	}
 	return stepToy(s, e, c)
 }

@@ -72,11 +72,11 @@ func stepToy(s *toy, e cluster.Entry, _ desired.Content) string {
 		s.Times = s.Times[1:]
 	}
 	switch in := e.Input; {
-	case in.Ref != nil:
-		if s.Refs[in.Ref.Name] != string(in.Ref.Old) {
+	case in.Push != nil:
+		if s.Refs[in.Push.Refs[0].Name] != string(in.Push.Refs[0].Old) {
 			return "stale"
 		}
-		s.Refs[in.Ref.Name] = string(in.Ref.New)
+		s.Refs[in.Push.Refs[0].Name] = string(in.Push.Refs[0].New)
 	case in.Tick != nil:
 		s.Ticks++
 		if s.Next > 0 && s.Next <= e.Time {
@@ -164,7 +164,7 @@ func openToy(t testing.TB, o Options[*toy, string]) *toyLedger {
 }
 
 func ref(name, old, new string) cluster.Input {
-	return cluster.Input{Ref: &cluster.Ref{Name: name, Old: source.ID(old), New: source.ID(new)}}
+	return cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: name, Old: source.ID(old), New: source.ID(new)}}}}
 }
 
 func mustAppend(t testing.TB, l *toyLedger, in cluster.Input) {
@@ -213,7 +213,7 @@ func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, ni
 
 // stepFast takes every Ref, without a hash.
 func stepFast(s *toy, e cluster.Entry, c desired.Content) string {
-	if e.Input.Ref == nil {
+	if e.Input.Push == nil {
 		return stepToy(s, e, c)
 	}
 	s.Index = e.Index

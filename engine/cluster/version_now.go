@@ -1,0 +1,5 @@
+//go:build !shoal_next
+
+package cluster
+
+const ahead = 0
