@@ -59,6 +59,7 @@ type Node struct {
 	output *output
 
 	name, address string // as the agent is told
+	binary        string // of the agent; default: the one that is tested
 	mark          string // of its instance, where a test needs it while the agent does not answer
 }
 
@@ -173,7 +174,7 @@ func (n *Node) StartWithoutWaiting() {
 	args := append([]string{
 		"agent", "--data-dir", n.Data, "--run-dir", n.Run, "--log-dir", n.Logs, "--node-name", n.name, "--address", n.address,
 	}, n.Args...)
-	cmd := n.command(context.Background(), binary(n.t), args...)
+	cmd := n.command(context.Background(), cmp.Or(n.binary, binary(n.t)), args...)
 	cmd.Stdout, cmd.Stderr = n.output, n.output
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -165,60 +163,6 @@ func TestFeature_R1_ThreeNodes(t *testing.T) {
 		}
 	}
 	first.Eventually(10*time.Second, func() error { return r.whole(3) })
-}
-
-// Every agent is restarted, one after the other, under constant requests to each node: none fails, and no container is
-// started again.
-func TestFeature_R4_RollingRestart(t *testing.T) {
-	r := newRing(t, 3).start()
-	first := r.nodes[0]
-	first.Image("probe:v1")
-	first.Repository(map[string]string{"apps/web/web.cue": strings.Replace(webApp("probe:v1", "one"), "image:", "replicas: 3\n\timage:", 1)}).Push("first")
-	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 3) })
-	pids := func() string {
-		var all []string
-		for _, p := range first.Status().Pods {
-			all = append(all, fmt.Sprint(p.UID, p.Node, p.Restarts))
-		}
-		return strings.Join(all, " ")
-	}
-	for _, n := range r.nodes {
-		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
-	}
-	before := pids()
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	var asked, failed atomic.Int64
-	for _, n := range r.nodes {
-		group.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(20 * time.Millisecond):
-				}
-				asked.Add(1)
-				if err := n.answers(page+"/env", "GREETING=one"); err != nil {
-					failed.Add(1)
-					t.Logf("%s: %v", n.name, err)
-				}
-			}
-		})
-	}
-	for _, n := range r.nodes {
-		n.Stop()
-		n.Start()
-		n.Eventually(30*time.Second, func() error { return r.whole(3) })
-	}
-	close(stop)
-	group.Wait()
-	t.Logf("%d requests, %d failed", asked.Load(), failed.Load())
-	if failed.Load() > 0 {
-		t.Error("requests failed")
-	}
-	if after := pids(); after != before {
-		t.Errorf("pods before: %s\nafter: %s", before, after)
-	}
 }
 
 // strictApp may run once only.
