@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/nodeagent/githost"
+	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 )
 
 // The built-in Git server of a ring: any node may take a push. Its refs are entries of the ledger, appended once a
@@ -120,6 +121,9 @@ func (m *machine) followRefs(ctx context.Context) error {
 	if m.opt.repository != "" {
 		return nil // they are the forge's
 	}
+	if err := m.caughtUp(ctx); err != nil {
+		return err
+	}
 	if err := m.tellRefs(ctx); err != nil {
 		return err
 	}
@@ -139,9 +143,30 @@ func (m *machine) followRefs(ctx context.Context) error {
 			again.Reset(wait)
 			continue
 		}
-		if err := m.adopt(ctx); err != nil && ctx.Err() == nil {
+		switch err := m.adopt(ctx); {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, gitsync.ErrMoved): // by a push to this node
+			again.Reset(10 * time.Millisecond)
+		default:
 			m.log.WarnContext(ctx, "refs of the ring not taken over, will retry", "err", err)
 			again.Reset(time.Second)
+		}
+	}
+}
+
+// caughtUp waits until this node has applied all that the ring had agreed on when it started. What was pushed here before
+// may be ahead of what it has applied so far, and must not be taken back.
+func (m *machine) caughtUp(ctx context.Context) error {
+	for again := time.NewTicker(100 * time.Millisecond); ; {
+		if index, err := m.renewLease(ctx); err == nil && m.ledger.Applied() >= index {
+			again.Stop()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			again.Stop()
+			return context.Cause(ctx)
+		case <-again.C:
 		}
 	}
 }
@@ -169,6 +194,7 @@ func (m *machine) tellRefs(ctx context.Context) error {
 
 // adopt takes over what the ledger says, and fetches what is missing for it.
 func (m *machine) adopt(ctx context.Context) error {
+	stand := m.mirror.Refs() // first: what the ledger says is at least as new
 	var refs []source.Ref
 	var nodes []place.NodeID
 	m.ledger.View(func(s *cluster.State) {
@@ -181,7 +207,7 @@ func (m *machine) adopt(ctx context.Context) error {
 			}
 		}
 	})
-	if slices.Equal(refs, m.adopted) {
+	if slices.Equal(refs, m.adopted) { // no entry has moved one since
 		return nil
 	}
 	var lacking []source.ID
@@ -193,7 +219,7 @@ func (m *machine) adopt(ctx context.Context) error {
 	if err := m.takeFromAny(ctx, nodes, lacking); err != nil {
 		return err
 	}
-	if err := m.mirror.Adopt(refs, m.adopted); err != nil {
+	if err := m.mirror.Adopt(refs, stand); err != nil {
 		return err
 	}
 	m.adopted = refs

@@ -2,7 +2,6 @@ package gitsync
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -51,41 +50,33 @@ func (m *Mirror) TakeFrom(ctx context.Context, client *http.Client, base string,
 	return nil
 }
 
-// Adopt makes the branches and tags of this mirror those that the ring has agreed on; their objects must be here. was is
-// what was adopted before, nil at first: what stands elsewhere by now was moved by a push of which the ring has heard
-// since, and stays.
-func (m *Mirror) Adopt(refs, was []source.Ref) error {
+// Adopt makes the branches and tags of this mirror those that the ring has agreed on; their objects must be here. stand
+// is where they stood before the caller asked what the ring has agreed on: if one that is to move was moved since, by a
+// push of which the ring may have heard later than that, none moves, and the error is ErrMoved. Then both are to be asked anew.
+func (m *Mirror) Adopt(refs, stand []source.Ref) error {
 	agreed, err := byName(refs)
 	if err != nil {
 		return err
 	}
-	before, err := byName(was)
+	now, err := byName(stand)
 	if err != nil {
 		return err
 	}
 	var moves []bare.Move
-	move := func(name string, now, to bare.Hash) {
-		if now == to {
-			return
-		}
-		if was != nil {
-			now = before[name]
-		}
-		moves = append(moves, bare.Move{Name: name, Old: now, New: to})
-	}
-	for name, now := range m.repo.Refs() {
+	for name, at := range now {
 		if _, there := agreed[name]; !there && (strings.HasPrefix(name, "refs/heads/") || strings.HasPrefix(name, "refs/tags/")) {
-			move(name, now, bare.Hash{})
+			moves = append(moves, bare.Move{Name: name, Old: at})
 		}
 	}
-	for name, h := range agreed {
-		now, _ := m.repo.Ref(name)
-		move(name, now, h)
+	for name, to := range agreed {
+		if at := now[name]; at != to {
+			moves = append(moves, bare.Move{Name: name, Old: at, New: to})
+		}
 	}
 	if len(moves) == 0 {
 		return nil
 	}
-	if err := m.repo.UpdateRefs(moves); err != nil && !errors.Is(err, ErrMoved) {
+	if err := m.repo.UpdateRefs(moves); err != nil {
 		return err
 	}
 	m.compactIfNeeded()

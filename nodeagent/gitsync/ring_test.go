@@ -49,25 +49,26 @@ func TestAdopt(t *testing.T) {
 	main := func(id source.ID) source.Ref { return source.Ref{Name: "refs/heads/main", ID: id} }
 	old := source.Ref{Name: "refs/heads/old", ID: one}
 	for _, s := range []struct {
-		what      string
-		refs, was []source.Ref
-		want      string
+		what        string
+		refs, stand []source.Ref
+		moved       bool
+		want        string
 	}{
-		{"first", at(main(one), old), nil, fmt.Sprint(at(main(one), old))},
-		{"moved", at(main(two), old), at(main(one), old), fmt.Sprint(at(main(two), old))},
-		{"gone", at(main(two)), at(main(two), old), fmt.Sprint(at(main(two)))},
-		{"a push moved it meanwhile", at(main(one)), at(main(one)), fmt.Sprint(at(main(two)))},
-		{"and the ring has heard of that", at(main(two)), at(main(one)), fmt.Sprint(at(main(two)))},
-		{"at the start the ring is right", at(main(one)), nil, fmt.Sprint(at(main(one)))},
+		{"first", at(main(one), old), at(), false, fmt.Sprint(at(main(one), old))},
+		{"moved", at(main(two), old), at(main(one), old), false, fmt.Sprint(at(main(two), old))},
+		{"gone", at(main(two)), at(main(two), old), false, fmt.Sprint(at(main(two)))},
+		{"a push moved it meanwhile", at(main(one)), at(), true, fmt.Sprint(at(main(two)))},
+		{"and the ring has heard of that", at(main(two)), at(main(two)), false, fmt.Sprint(at(main(two)))},
+		{"the ring has gone elsewhere than a push here", at(main(one)), at(main(two)), false, fmt.Sprint(at(main(one)))},
 	} {
-		if err := m.Adopt(s.refs, s.was); err != nil {
+		if err := m.Adopt(s.refs, s.stand); errors.Is(err, ErrMoved) != s.moved || err != nil && !s.moved {
 			t.Fatalf("%s: %v", s.what, err)
 		}
 		if got := fmt.Sprint(m.Refs()); got != s.want {
 			t.Errorf("%s: %s, want %s", s.what, got, s.want)
 		}
 	}
-	if err := m.Adopt(at(main(source.ID(strings.Repeat("1", 40)))), nil); err == nil {
+	if err := m.Adopt(at(main(source.ID(strings.Repeat("1", 40)))), m.Refs()); err == nil {
 		t.Error("a ref leads to what is not here")
 	}
 }

@@ -367,6 +367,12 @@ func (n *Node) Reboot() {
 		}
 		dirs, _ = filepath.Glob("/proc/[0-9]*")
 	}
+	n.clear(instance)
+}
+
+// clear takes away what an instance had in the kernel's memory and in its run directory.
+func (n *Node) clear(instance string) {
+	n.t.Helper()
 	n.must("sh", "-c", `nft flush ruleset
 for l in $(ip -o link | grep -o ' sh-[^:@]*'); do ip link del $l 2>/dev/null; done
 awk '$5 ~ "^'"$0"'" {print $5}' /proc/self/mountinfo | sort -r | while read m; do umount -l "$m" 2>/dev/null; done

@@ -49,15 +49,15 @@ func (r *ring) plugIn() {
 	time.Sleep(100 * time.Millisecond) // until it has unshared
 	r.inSwitch("ip", "link", "add", "br0", "type", "bridge")
 	r.inSwitch("ip", "link", "set", "br0", "up")
-	for i := range r.nodes {
-		r.plug(i)
+	for _, n := range r.nodes {
+		r.plug(n)
 	}
 }
 
 // plug has a machine's cable lead to the switch.
-func (r *ring) plug(i int) {
+func (r *ring) plug(n *Node) {
 	r.t.Helper()
-	n, port := r.nodes[i], fmt.Sprintf("port%d", i+1)
+	port := "port-" + n.name
 	n.must("ip", "addr", "flush", "dev", "lan0")
 	n.must("ip", "addr", "add", n.address+"/24", "dev", "lan0")
 	n.must("ip", "route", "add", "default", "via", "192.168.77.254")
@@ -118,13 +118,50 @@ func (r *ring) whole(count int) error {
 // powerOff kills all that runs on a machine, at once.
 func (n *Node) powerOff() {
 	n.t.Helper()
-	s := n.Status()
+	n.mark = n.instance()
 	n.must("ip", "link", "set", "lan0", "down") // what dies sends no farewell
-	for _, dir := range n.runningOn(s.NodeID[:6]) {
+	for _, dir := range n.runningOn(n.mark) {
 		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+	n.Kill()
+}
+
+// powerOn is for a machine that has lost its power.
+func (n *Node) powerOn() {
+	n.t.Helper()
+	n.clear(n.mark)
+	n.must("ip", "link", "set", "lan0", "up")
+	n.must("ip", "route", "replace", "default", "via", "192.168.77.254")
+	n.Start()
+}
+
+// settled waits until all nodes are there, have one state, and so many pods are ready.
+func (r *ring) settled(pods int) {
+	r.t.Helper()
+	r.nodes[0].Eventually(60*time.Second, func() error {
+		if err := r.whole(len(r.nodes)); err != nil {
+			return err
+		}
+		return ready(r.nodes[0].Status(), pods)
+	})
+}
+
+// lead has a node lead the ring: agents that lead are restarted until it does.
+func (r *ring) lead(n *Node) {
+	r.t.Helper()
+	for range 30 {
+		r.nodes[0].Eventually(30*time.Second, func() error { return r.whole(len(r.nodes)) })
+		name := r.leader()
+		if name == n.name {
+			return
+		}
+		leader, _ := r.around(name)
+		leader.Stop()
+		leader.Start()
+	}
+	r.t.Fatalf("%s does not come to lead", n.name)
 }
 
 // podsOn counts the ready pods of each node.
@@ -181,67 +218,6 @@ app: one: {
 }
 `
 
-// A machine that loses its power: its stateless pods run elsewhere at once, what may run once only when its lease is over.
-func TestFeature_R2_LostNode(t *testing.T) {
-	r := newRing(t, 3).start()
-	first := r.nodes[0]
-	first.Image("probe:v1")
-	first.Repository(map[string]string{
-		"apps/web/web.cue": strings.Replace(webApp("probe:v1", "one"), "image:", "replicas: 3\n\timage:", 1),
-		"apps/one/one.cue": strictApp,
-	}).Push("first")
-	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 4) })
-	lost, rest := r.around(nodeOf(first.Status(), "one-"))
-	leader := r.leader()
-	lost.powerOff()
-	begun := time.Now()
-	witness := rest[0]
-	elsewhere := func(prefix string, want int) func() error {
-		return func() error { return witness.readyOff(lost.name, prefix, want) }
-	}
-	witness.Eventually(30*time.Second, elsewhere("web-", 3))
-	t.Logf("%s was lost, %s led: stateless pods ready elsewhere after %s", lost.name, leader, time.Since(begun).Round(time.Millisecond))
-	witness.Eventually(60*time.Second, elsewhere("one-", 1))
-	took := time.Since(begun)
-	t.Logf("what may run once after %s", took.Round(time.Millisecond))
-	if took < 7200*time.Millisecond {
-		t.Errorf("it ran elsewhere before the lease of %s was over", lost.name)
-	}
-	for _, n := range rest {
-		n.Eventually(10*time.Second, func() error { return n.answers(page+"/env", "GREETING=one") })
-	}
-	// Another machine takes its place, whichever node was lost: those that are left can take it in.
-	spare := NewNode(t)
-	spare.name, spare.address = "n4", "192.168.77.4"
-	r.nodes = append(r.nodes, spare)
-	r.plug(3)
-	var token api.Token
-	witness.Eventually(20*time.Second, func() (err error) {
-		token, err = witness.Client().CreateToken(context.Background(), time.Hour)
-		return err
-	})
-	spare.Args = append(spare.Args, "--join", token.Address, "--token", token.Text)
-	spare.Start()
-	if _, errs, code := witness.Shoal("remove", lost.name); code != 0 {
-		t.Fatal(errs)
-	}
-	witness.Eventually(30*time.Second, func() error {
-		list, err := witness.Client().Ring(context.Background(), false)
-		if err != nil {
-			return err
-		}
-		for _, n := range list.Nodes {
-			if n.State != "Ready" || !n.Voter {
-				return fmt.Errorf("%+v", list.Nodes)
-			}
-		}
-		if len(list.Nodes) != 3 {
-			return fmt.Errorf("%d nodes", len(list.Nodes))
-		}
-		return nil
-	})
-}
-
 // nodeOf is where the pod is whose name begins so.
 func nodeOf(s api.Status, prefix string) string {
 	for _, p := range s.Pods {
@@ -286,11 +262,7 @@ func (r *ring) leader() string {
 // cable plugs a machine in, or out.
 func (r *ring) cable(n *Node, state string) {
 	r.t.Helper()
-	for i := range r.nodes {
-		if r.nodes[i] == n {
-			r.inSwitch("ip", "link", "set", fmt.Sprintf("port%d", i+1), state)
-		}
-	}
+	r.inSwitch("ip", "link", "set", "port-"+n.name, state)
 }
 
 // readyOff tells whether so many pods whose names begin so are ready on other nodes than one.
