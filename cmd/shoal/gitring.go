@@ -149,6 +149,7 @@ func (m *machine) followRefs(ctx context.Context) error {
 			again.Reset(10 * time.Millisecond)
 		default:
 			m.log.WarnContext(ctx, "refs of the ring not taken over, will retry", "err", err)
+			m.yield(ctx, err)
 			again.Reset(time.Second)
 		}
 	}

@@ -13,12 +13,14 @@ import (
 // to a minute.
 type looks struct {
 	deployer *nodeagent.Deployer
+	failed   func(ctx context.Context, err error)
 	log      *slog.Logger
 	wake     chan struct{}
 }
 
-func newLooks(d *nodeagent.Deployer, log *slog.Logger) *looks {
-	l := &looks{deployer: d, log: log, wake: make(chan struct{}, 1)}
+// newLooks makes one. failed is told of each look that failed.
+func newLooks(d *nodeagent.Deployer, failed func(ctx context.Context, err error), log *slog.Logger) *looks {
+	l := &looks{deployer: d, failed: failed, log: log, wake: make(chan struct{}, 1)}
 	l.nudge()
 	return l
 }
@@ -44,6 +46,7 @@ func (l *looks) run(ctx context.Context) error {
 		again = nil
 		if _, err := l.deployer.Look(ctx, io.Discard); err != nil && ctx.Err() == nil {
 			l.log.WarnContext(ctx, "commit not judged, will retry", "err", err, "in", wait.String())
+			l.failed(ctx, err)
 			again = time.After(wait)
 			wait = min(2*wait, most)
 			continue

@@ -384,7 +384,7 @@ func (m *machine) wire() {
 	}
 	m.peering.deployer.Store(m.deployer)
 	m.peering.node.Store(m.node)
-	m.looks = newLooks(m.deployer, m.log)
+	m.looks = newLooks(m.deployer, m.yield, m.log)
 }
 
 // run serves until ctx ends or a part fails, then gives everything back. Containers go on.

@@ -192,6 +192,21 @@ func (m *machine) farewell() {
 	}
 }
 
+// yield hands the leadership over when this node's disk does not take what the ring agreed on: others can decide, while
+// a leader that cannot store a commit never activates it. Its log may still have room when nothing else has.
+func (m *machine) yield(ctx context.Context, err error) {
+	full := slices.ContainsFunc([]error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO}, func(e error) bool { return errors.Is(err, e) })
+	if !full || !m.ledger.Leading() || len(ringPart{m}.Voters()) < 2 {
+		return
+	}
+	m.log.WarnContext(ctx, "the disk of this node fails: it hands the leadership over", "err", err)
+	ctx, cancel := context.WithTimeout(ctx, farewellTime)
+	defer cancel()
+	if err := m.ledger.StepDown(ctx); err != nil {
+		m.log.WarnContext(ctx, "the leadership was not handed over", "err", err)
+	}
+}
+
 // followNodes tells the parts that talk to other nodes when the list of nodes has changed, and fetches the authority's
 // key when this node has become a voter: as long as one voter is left, machines can join and certificates are renewed.
 func (m *machine) followNodes(ctx context.Context) error {

@@ -98,7 +98,7 @@ func (r *ring) whole(count int) error {
 	}
 	ready, voters, hashes := 0, 0, map[string]bool{}
 	for _, n := range list.Nodes {
-		if n.State == "Ready" {
+		if n.State == "Ready" || n.State == "Unsteady" { // it was lost, and is there again
 			ready++
 		}
 		if n.Voter {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,13 +111,22 @@ func (r *ring) undisturbed(t *testing.T, change func(n *Node)) {
 }
 
 // processes are the pids of the containers' processes with such an argument, on all machines.
-func (r *ring) processes(arg string) (pids []string) {
+func (r *ring) processes(arg string) (pids []int) {
 	r.t.Helper()
 	for _, n := range r.nodes {
-		for _, dir := range n.runningOn(n.instance()) {
-			if cmdline, _ := os.ReadFile(dir + "/cmdline"); slices.Contains(strings.Split(string(cmdline), "\x00"), arg) {
-				pids = append(pids, filepath.Base(dir))
-			}
+		n.mark = n.instance()
+		pids = append(pids, n.running(arg)...)
+	}
+	return pids
+}
+
+// running are the pids of the containers' processes with such an argument. The agent need not answer, if mark is set.
+func (n *Node) running(arg string) (pids []int) {
+	n.t.Helper()
+	for _, dir := range n.runningOn(n.mark) {
+		if cmdline, _ := os.ReadFile(dir + "/cmdline"); slices.Contains(strings.Split(string(cmdline), "\x00"), arg) {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			pids = append(pids, pid)
 		}
 	}
 	return pids
