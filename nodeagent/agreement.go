@@ -4,31 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/agree"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// Vote is what a node's own render of a commit came to. It is given once the bytes are on its disk.
-type Vote struct {
-	Environment string         `json:"environment"`
-	Commit      source.ID      `json:"commit"`
-	D           desired.Digest `json:"d"`
-	Held        []string       `json:"held,omitempty"`
-}
+// Vote is what a node's own render of a commit came to.
+type Vote = agree.Vote
 
 // Decision is what the leader made of a commit.
-type Decision struct {
-	Activated bool           `json:"activated"`
-	D         desired.Digest `json:"d,omitempty"`       // that was activated
-	Refused   string         `json:"refused,omitempty"` // why the ring did not take it
-}
+type Decision = agree.Decision
 
 // Ring is what the deployer needs of the other nodes. A nil Ring is a ring of one.
 type Ring interface {
@@ -40,32 +28,19 @@ type Ring interface {
 	Vote(ctx context.Context, v Vote) (Decision, error)
 }
 
-// Votes are kept by every node for the time that it leads: who has rendered what, and what was decided. They are in
-// memory alone: a new leader is told again.
+// Votes are kept by every node for the time that it leads: agree.Box says what comes of them, here is who waits for it.
+// They are in memory alone: a new leader is told again.
 type Votes struct {
 	mu        sync.Mutex // guards what follows
-	cast      map[string]map[place.NodeID]Vote
-	decided   map[string]settled
+	box       agree.Box
 	listeners map[chan struct{}]bool
 }
 
-// settled is a decision with what it was on.
-type settled struct {
-	commit   source.ID
-	decision Decision
-}
-
-const (
-	// keepEnvironments bounds of how many environments votes are kept.
-	keepEnvironments = 1000
-	// agreeFor bounds how long a node waits for the others; then it looks again.
-	agreeFor = 20 * time.Second
-)
+// agreeFor bounds how long a node waits for the others; then it looks again.
+const agreeFor = 20 * time.Second
 
 // NewVotes makes an empty box.
-func NewVotes() *Votes {
-	return &Votes{cast: map[string]map[place.NodeID]Vote{}, decided: map[string]settled{}, listeners: map[chan struct{}]bool{}}
-}
+func NewVotes() *Votes { return &Votes{listeners: map[chan struct{}]bool{}} }
 
 // Vote takes the vote of another node, on the leader, and returns what was decided on its commit once that is known.
 func (d *Deployer) Vote(ctx context.Context, node place.NodeID, v Vote) (Decision, error) {
@@ -77,17 +52,15 @@ func (d *Deployer) Vote(ctx context.Context, node place.NodeID, v Vote) (Decisio
 
 // await takes a vote and waits until its commit is decided on.
 func (b *Votes) await(ctx context.Context, node place.NodeID, v Vote) (Decision, error) {
-	if !b.note(node, v) {
-		return Decision{}, fmt.Errorf("votes on more than %d environments", keepEnvironments)
-	}
+	b.note(node, v)
 	changes, cancel := b.listen()
 	defer cancel()
 	for {
 		b.mu.Lock()
-		s, ok := b.decided[v.Environment]
+		d, ok := b.box.Decided(v.Environment, v.Commit)
 		b.mu.Unlock()
-		if ok && s.commit == v.Commit {
-			return s.decision, nil
+		if ok {
+			return d, nil
 		}
 		select {
 		case <-changes:
@@ -97,20 +70,11 @@ func (b *Votes) await(ctx context.Context, node place.NodeID, v Vote) (Decision,
 	}
 }
 
-func (b *Votes) note(node place.NodeID, v Vote) bool {
+func (b *Votes) note(node place.NodeID, v Vote) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	of := b.cast[v.Environment]
-	if of == nil {
-		if len(b.cast) >= keepEnvironments {
-			return false
-		}
-		of = map[place.NodeID]Vote{}
-		b.cast[v.Environment] = of
-	}
-	of[node] = v
+	b.box.Cast(node, v)
 	b.changedLocked()
-	return true
 }
 
 func (b *Votes) listen() (changes <-chan struct{}, cancel func()) {
@@ -138,22 +102,14 @@ func (b *Votes) changedLocked() {
 func (b *Votes) begin(environment string, commit source.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.decided[environment].commit == commit {
-		delete(b.decided, environment)
-	}
+	b.box.Begin(environment, commit)
 }
 
 // decide tells those who wait what became of a commit.
 func (b *Votes) decide(environment string, commit source.ID, d Decision) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.decided[environment] = settled{commit, d}
-	for name := range b.decided {
-		if len(b.decided) <= keepEnvironments {
-			break
-		}
-		delete(b.decided, name)
-	}
+	b.box.Decide(environment, commit, d)
 	b.changedLocked()
 }
 
@@ -169,46 +125,26 @@ func (b *Votes) agree(ctx context.Context, v Vote, voters func() []place.NodeID)
 	look := time.NewTicker(500 * time.Millisecond) // voters come and go
 	defer look.Stop()
 	for {
-		all := voters()
-		same, others := b.count(v, all)
-		switch need := len(all)/2 + 1; {
-		case same >= need:
+		verdict := b.judge(v, voters())
+		switch {
+		case verdict.Agreed:
 			return nil
-		case len(all)-len(others) < need: // those who have not said anything would not do
-			return mismatchError{"the voters' renders of it differ: " + describe(v, same, others)}
+		case verdict.Mismatch != "":
+			return mismatchError{verdict.Mismatch}
 		}
 		select {
 		case <-changes:
 		case <-look.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d voters have rendered it alike: %w", same, len(all), context.Cause(ctx))
+			return fmt.Errorf("%d of %d voters have rendered it alike: %w", verdict.Same, verdict.Of, context.Cause(ctx))
 		}
 	}
 }
 
-// count is how many voters have come to the same, and to what the others have.
-func (b *Votes) count(v Vote, voters []place.NodeID) (same int, others map[place.NodeID]desired.Digest) {
+func (b *Votes) judge(v Vote, voters []place.NodeID) agree.Verdict {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	others = map[place.NodeID]desired.Digest{}
-	for _, n := range voters {
-		switch cast, ok := b.cast[v.Environment][n]; {
-		case !ok || cast.Commit != v.Commit:
-		case cast.D == v.D && slices.Equal(cast.Held, v.Held):
-			same++
-		default:
-			others[n] = cast.D
-		}
-	}
-	return same, others
-}
-
-func describe(v Vote, same int, others map[place.NodeID]desired.Digest) string {
-	parts := []string{fmt.Sprintf("%.12s on %d of them", v.D, same)}
-	for _, n := range slices.Sorted(maps.Keys(others)) {
-		parts = append(parts, fmt.Sprintf("%.12s on node %s", others[n], n))
-	}
-	return strings.Join(parts, ", ")
+	return b.box.Judge(v, voters)
 }
 
 // agreed has the ring agree on what this node has rendered. On the leader it returns once that may be activated;
