@@ -64,13 +64,13 @@ func simulate(t *testing.T, seed uint64, lived int64) Stats {
 	t.Helper()
 	s := NewSim(seed)
 	if err := s.Run(lived); err != nil {
-		t.Errorf("seed %d: %v\nrun it again: go test ./engine/enginetest -run TestSim -sim.seed %d\nlog: %s", seed, err, seed, keep(t, s))
+		t.Errorf("seed %d: %v\nrun it again: go test ./engine/enginetest -run TestSim -sim.seed %d\nlog: %s", seed, err, seed, keepRun(t, s))
 	}
 	return s.Stats
 }
 
-// keep writes the log and the objects of a run to a file outside of the test's own directory, which is removed.
-func keep(t *testing.T, s *Sim) string {
+// keepRun writes the log and the objects of a run to a file outside of the test's own directory, which is removed.
+func keepRun(t *testing.T, s *Sim) string {
 	t.Helper()
 	name := filepath.Join(os.TempDir(), "shoal-sim-"+strconv.FormatUint(s.Seed, 10)+".json")
 	b, err := json.Marshal(map[string]any{"seed": s.Seed, "entries": s.Log, "content": s.Content})

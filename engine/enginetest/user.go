@@ -148,9 +148,11 @@ spec:
 }
 
 // rested tells whether all is as the last commits want it.
-func (s *Sim) rested() error {
-	for d := range s.State.Deployments().Values() {
-		o, _ := s.State.Objects().Get(d.Key)
+func (s *Sim) rested() error { return rested(s.State) }
+
+func rested(state *cluster.State) error {
+	for d := range state.Deployments().Values() {
+		o, _ := state.Objects().Get(d.Key)
 		if o == nil || o.Digest != d.Object {
 			return fmt.Errorf("%s is not as its object says", d.Key)
 		}
@@ -158,8 +160,8 @@ func (s *Sim) rested() error {
 			return fmt.Errorf("%s is %s: %d pods, %d updated, %d available", d.Key, d.State, d.Pods, d.Updated, d.Available)
 		}
 		var pods int32
-		for rs := range s.State.Revisions(d.Key) {
-			for p := range s.State.PodsOf(rs.UID) {
+		for rs := range state.Revisions(d.Key) {
+			for p := range state.PodsOf(rs.UID) {
 				if pods++; p.Deleting != 0 {
 					return fmt.Errorf("pod %s does not stop", p.Name)
 				}
@@ -169,24 +171,24 @@ func (s *Sim) rested() error {
 			return fmt.Errorf("%s has %d pods, and counts %d", d.Key, pods, d.Pods)
 		}
 	}
-	for j := range s.State.Jobs().Values() {
+	for j := range state.Jobs().Values() {
 		if j.Owner.UID == "" && j.Finished == 0 {
 			return fmt.Errorf("%s has not finished: %+v", j.Key, *j)
 		}
-		if j.Owner.UID != "" && j.Finished == 0 && s.State.Time()-j.Run > 1_200_000 {
+		if j.Owner.UID != "" && j.Finished == 0 && state.Time()-j.Run > 1_200_000 {
 			return fmt.Errorf("%s has not finished", j.Key)
 		}
 	}
-	for c := range s.State.CronJobs().Values() {
-		if c.Next <= s.State.Time() || c.Next > s.State.Time()+86_400_000+1 {
-			return fmt.Errorf("%s comes next at %d, it is %d", c.Key, c.Next, s.State.Time())
+	for c := range state.CronJobs().Values() {
+		if c.Next <= state.Time() || c.Next > state.Time()+86_400_000+1 {
+			return fmt.Errorf("%s comes next at %d, it is %d", c.Key, c.Next, state.Time())
 		}
 	}
-	for p := range s.State.Pods().Values() {
-		if p.Node == "" || p.Deleting != 0 && s.State.Time()-p.Deleting > 60_000 {
+	for p := range state.Pods().Values() {
+		if p.Node == "" || p.Deleting != 0 && state.Time()-p.Deleting > 60_000 {
 			return fmt.Errorf("pod %s/%s: node %q, deleting since %d: %s", p.Namespace, p.Name, p.Node, p.Deleting, p.Reason)
 		}
-		if env, ok := s.State.Environments().Get(p.Environment); !ok {
+		if env, ok := state.Environments().Get(p.Environment); !ok {
 			return fmt.Errorf("pod %s/%s is left of environment %s (%v)", p.Namespace, p.Name, p.Environment, env)
 		}
 	}

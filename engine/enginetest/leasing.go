@@ -1,0 +1,243 @@
+package enginetest
+
+import (
+	"maps"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/keep"
+	"github.com/shoal-dev/shoal/engine/lease"
+	"github.com/shoal-dev/shoal/engine/plan"
+)
+
+// A node's lease, the leader's grants of leases, and the guard: the true lease.Holder and keep.Keeper, driven by the
+// machine's own clock.
+
+// resume goes on with the lease of the agent before, by what the guard was told.
+func (m *machine) resume() {
+	m.holder = lease.Holder{}
+	if m.killAt > 1 {
+		m.holder.Acknowledged(m.killAt-lease.KillAfter, m.clock(), 0)
+	}
+	m.watchLease()
+}
+
+// renew asks the leader once, and is called again a second later.
+func (m *machine) renew() {
+	m.after(m.until(m.clock()+lease.RenewEvery)-millisecond, m.renew)
+	sent := m.clock()
+	l := m.chief
+	if l == nil {
+		return
+	}
+	if m.renewQuietly(l, sent) {
+		return
+	}
+	m.w.send(m, l, func() {
+		l.grant(m, func(index uint64) {
+			m.w.send(l, m, func() {
+				if now := m.clock(); now-sent <= lease.RenewEvery || m.w.Plant == LateCount {
+					if m.w.Plant == LateCount {
+						sent = now
+					}
+					m.acknowledged(sent, now, index)
+				}
+			})
+		})
+	})
+}
+
+// renewQuietly does in one step what takes a millisecond or some, as long as nothing can come between.
+func (m *machine) renewQuietly(l *machine, sent int64) bool {
+	w := m.w
+	if !w.faults.quiet() || !l.leads() || !l.there() {
+		return false
+	}
+	for _, o := range w.nodes[:w.voters] {
+		if o.term > l.term || !o.alive {
+			return false
+		}
+	}
+	there := w.now + w.between(80, 900)
+	if !l.keeper.Received(m.id, l.clockAt(there)) || !l.keeper.MayAcknowledge(m.id) {
+		return false
+	}
+	back := there + w.between(200, 2500)
+	m.acknowledged(sent, m.clockAt(back), l.index)
+	return true
+}
+
+// grant is the leader's end of a renewal.
+func (m *machine) grant(o *machine, yes func(index uint64)) {
+	if !m.leads() || !m.keeper.Received(o.id, m.clock()) {
+		return
+	}
+	answer := func(confirmed bool) {
+		may := m.keeper.MayAcknowledge(o.id)
+		if m.w.Plant == EagerGrant {
+			may = true
+		}
+		if confirmed && may {
+			yes(m.index)
+		}
+	}
+	if m.w.Plant == NoVerify {
+		answer(true)
+		return
+	}
+	m.verify(answer)
+}
+
+// acknowledged takes a renewal that was granted, and tells the guard.
+func (m *machine) acknowledged(sent, now int64, index uint64) {
+	was := m.holder.Phase(now)
+	m.holder.Acknowledged(sent, now, index)
+	m.killAt = max(m.holder.KillAt(now), 1)
+	m.guard()
+	if m.holder.Phase(now) != was || was != lease.Held {
+		m.lookAtPods()
+	}
+	m.watchLease()
+}
+
+// watchLease has the agent look when the lease comes into its next phase. One timer is enough, as the end moves only
+// back.
+func (m *machine) watchLease() {
+	if m.renewing {
+		return
+	}
+	next := m.holder.Next(m.clock())
+	if next == 0 {
+		return
+	}
+	m.renewing = true
+	m.after(m.until(next), func() {
+		m.renewing = false
+		if m.holder.Phase(m.clock()) != lease.Held {
+			m.lookAtPods()
+		}
+		m.watchLease()
+	})
+}
+
+// allowed is what may be done under the lease.
+func (m *machine) allowed() plan.Lease {
+	now := m.clock()
+	p := plan.Lease{NoStart: !m.holder.MayStart(now, m.index)}
+	if m.w.Plant == StartAtOnce {
+		p.NoStart = m.holder.Phase(now) != lease.Held
+	}
+	if m.holder.Phase(now) != lease.Held {
+		p.Stop = true
+		if at := m.holder.KillAt(now); at > now {
+			p.Grace = (at - now) / 1000
+		}
+	}
+	return p
+}
+
+// lookAtRing has the keeper look soon.
+func (m *machine) lookAtRing() {
+	if m.keeping {
+		m.again = true
+		return
+	}
+	if m.looking {
+		return
+	}
+	m.looking = true
+	m.after(m.w.between(50, 2*millisecond), m.keep)
+}
+
+// keep is a look of the keeper: it appends what is to be said, one after the other, and looks again later.
+func (m *machine) keep() {
+	m.looking = false
+	if m.keeping {
+		m.again = true
+		return
+	}
+	m.keepLook++
+	alive := m.sees
+	if m.role != leader {
+		alive = nil
+	}
+	now := m.clock()
+	if m.w.Plant == NotWhole && m.leads() && !m.keeper.Received(m.id, 0) {
+		now -= lease.OverAfter
+	}
+	inputs, wait := m.keeper.Look(keep.Facts{
+		State: m.state, Leading: m.leads(), Alive: alive, Now: now, Wall: m.wall(),
+		Up: func() *cluster.NodeUp { up := *m.up; up.Labels = maps.Clone(up.Labels); return &up },
+	})
+	m.say(inputs, wait)
+}
+
+// say appends the keeper's entries, and waits for each for 5 s at most.
+func (m *machine) say(inputs []cluster.Input, wait int64) {
+	if len(inputs) == 0 {
+		m.keeping = false
+		if m.again {
+			m.again = false
+			m.lookAtRing()
+			return
+		}
+		look := m.keepLook
+		m.after(m.until(m.clock()+wait), func() {
+			if look == m.keepLook {
+				m.lookAtRing()
+			}
+		})
+		return
+	}
+	m.keeping = true
+	in := inputs[0]
+	if m.w.Plant == NoProof && in.NodeDown != nil {
+		in = cluster.Input{NodeDown: &cluster.NodeDown{ID: in.NodeDown.ID}}
+		m.submit(in, nil)
+		in.NodeDown = &cluster.NodeDown{ID: in.NodeDown.ID, Fenced: true}
+	}
+	over := false
+	next := func(taken bool) {
+		if over {
+			return
+		}
+		over = true
+		if !taken {
+			wait = min(wait, keep.Pause)
+		}
+		m.say(inputs[1:], wait)
+	}
+	leave := m.submit(in, func(out cluster.Outcome) {
+		m.keeper.Taken(in)
+		next(out.Rejected == "")
+	})
+	m.after(5*second, func() {
+		if !over {
+			leave()
+			next(false)
+		}
+	})
+}
+
+// guard kills what may run once when the lease is over, whatever becomes of the agent. It looks whenever it was told
+// another time, and then.
+func (m *machine) guard() {
+	if m.guarding || m.w.Plant == NoGuard {
+		return
+	}
+	m.guarding = true
+	m.outside(m.until(m.killAt), func() {
+		m.guarding = false
+		if !m.on {
+			return
+		}
+		if m.clock() < m.killAt {
+			m.guard()
+			return
+		}
+		m.outside(m.w.between(0, 100*millisecond), func() {
+			if m.clock() >= m.killAt {
+				m.killFenced()
+			}
+		})
+	})
+}

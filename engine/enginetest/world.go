@@ -1,0 +1,180 @@
+package enginetest
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/shoal-dev/shoal/engine/place"
+)
+
+// World is a ring of several nodes under faults, driven by one seed: a run with the same seed is the same run. doc.go
+// says what in it is the true code, what is a model, and what must hold.
+type World struct {
+	Seed    uint64
+	Content Store
+	Stats   WorldStats
+
+	// Plant breaks something, to show that it is found.
+	Plant Plant
+
+	rng    *rand.Rand
+	now    int64 // true time since the beginning, µs
+	events events
+	nodes  []*machine // n1 is nodes[0]
+	voters int        // the first so many
+	net    network
+	chain  *chain
+	team   *team
+	faults faults
+	seen   *witness
+	wrong  error // the first violation
+}
+
+// WorldStats is what a run did.
+type WorldStats struct {
+	Faulty, Quiet int64 // ms lived through under faults, and without
+	Events        int
+	Entries       int
+	Rejected      int
+	Repeated      int // inputs that came twice
+	Leaders       int // that were elected
+	Lost          int // nodes that the ledger took for lost
+	Fenced        int // leases that the ledger ended
+	Commits       int
+	Mismatches    int // commits on which the renders differed
+	Started       int // processes
+	Killed        int // by the guard
+	Runs          int // of CronJobs
+	Replayed      int // entries that were stepped by a second node, too
+	Faults        int
+}
+
+// Plus adds two.
+func (a WorldStats) Plus(b WorldStats) WorldStats {
+	return WorldStats{
+		a.Faulty + b.Faulty, a.Quiet + b.Quiet, a.Events + b.Events, a.Entries + b.Entries, a.Rejected + b.Rejected, a.Repeated + b.Repeated,
+		a.Leaders + b.Leaders, a.Lost + b.Lost, a.Fenced + b.Fenced, a.Commits + b.Commits, a.Mismatches + b.Mismatches, a.Started + b.Started,
+		a.Killed + b.Killed, a.Runs + b.Runs, a.Replayed + b.Replayed, a.Faults + b.Faults,
+	}
+}
+
+// Units of true time.
+const (
+	millisecond int64 = 1000
+	second            = 1000 * millisecond
+	minute            = 60 * second
+)
+
+// NewWorld begins a ring of so many nodes, of which the first voters vote.
+func NewWorld(seed uint64, nodes, voters int) *World {
+	w := &World{Seed: seed, Content: Store{}, rng: rand.New(rand.NewPCG(seed, 0x5A0A1)), voters: voters}
+	w.seen = newWitness(w)
+	w.team = newTeam(w)
+	w.net = newNetwork(nodes)
+	w.faults.w = w
+	for i := range nodes {
+		w.nodes = append(w.nodes, newMachine(w, i))
+	}
+	return w
+}
+
+// Run lives through a time under faults, then through one without, ms, in which everything must come to rest. It returns
+// the first violation of an invariant.
+func (w *World) Run(faulty, quiet int64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if w.Plant == NoPlant {
+				panic(p)
+			}
+			err = fmt.Errorf("panic: %v", p)
+		}
+		w.Stats.Entries = len(w.chain.log)
+	}()
+	w.begin()
+	w.faults.begin()
+	w.until(faulty * millisecond)
+	w.Stats.Faulty = w.now / millisecond
+	if w.wrong != nil {
+		return w.wrong
+	}
+	w.faults.end()
+	w.team.last()
+	w.until(w.now + quiet*millisecond)
+	w.Stats.Quiet = w.now/millisecond - w.Stats.Faulty
+	if w.wrong == nil && quiet > 0 {
+		w.seen.rested()
+	}
+	return w.wrong
+}
+
+// Live goes on without faults and without commits for a time, ms.
+func (w *World) Live(quiet int64) error {
+	w.until(w.now + quiet*millisecond)
+	w.Stats.Quiet += quiet
+	return w.wrong
+}
+
+// begin has a ring whose nodes have all joined.
+func (w *World) begin() {
+	w.chain = newChain(w)
+	for _, m := range w.nodes {
+		m.log = w.chain.founding()
+		m.synced = len(m.log)
+		m.on = true
+		m.start()
+	}
+	w.topology()
+	w.team.begin()
+}
+
+// until lives through events up to a true time.
+func (w *World) until(end int64) {
+	for w.wrong == nil {
+		e, ok := w.events.pop(end)
+		if !ok {
+			break
+		}
+		w.now = max(w.now, e.at)
+		w.Stats.Events++
+		if n := e.n; n != nil {
+			if !n.alive || n.boot != e.boot {
+				continue
+			}
+			if n.frozen {
+				n.held = append(n.held, e)
+				continue
+			}
+		}
+		e.fn()
+	}
+	w.now = max(w.now, end)
+}
+
+// violated notes the first violation of an invariant.
+func (w *World) violated(id, format string, args ...any) {
+	if w.wrong == nil {
+		w.wrong = fmt.Errorf("at %s, entry %d: %s: %s", Clock(w.wall()), len(w.chain.log), id, fmt.Sprintf(format, args...))
+	}
+}
+
+// wall is the true time of day, ms since 1970.
+func (w *World) wall() int64 { return Epoch + w.now/millisecond }
+
+// after runs fn later, whatever becomes of the nodes.
+func (w *World) after(wait int64, fn func()) { w.events.push(event{at: w.now + wait, fn: fn}) }
+
+// between is from lo up to hi.
+func (w *World) between(lo, hi int64) int64 { return lo + w.rng.Int64N(hi-lo+1) }
+
+// chance is true in n of 1000 cases.
+func (w *World) chance(n int) bool { return w.rng.IntN(1000) < n }
+
+// find returns a node by its id.
+func (w *World) find(id place.NodeID) *machine {
+	for _, m := range w.nodes {
+		if m.id == id {
+			return m
+		}
+	}
+	return nil
+}
