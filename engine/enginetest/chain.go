@@ -77,6 +77,9 @@ func (c *chain) step(e cluster.Entry) {
 		e.Input.From.Seq = 0
 	}
 	out := cluster.Step(c.head, e, w.Content)
+	if w.Story != nil {
+		w.note("%s", entryLine(&e, out))
+	}
 	l := link{out: out, state: c.head.Snapshot()}
 	for _, change := range out.Changed {
 		switch change.Table {
@@ -88,6 +91,26 @@ func (c *chain) step(e cluster.Entry) {
 	}
 	l.touched = w.seen.stepped(c.log[len(c.log)-1], out, was, l.state)
 	c.links = append(c.links, l)
+}
+
+// entryLine is an entry for people.
+func entryLine(e *cluster.Entry, out cluster.Outcome) string {
+	line := fmt.Sprintf("entry %d of %s %s %d, ring time %s: %s", e.Index, e.Input.From.Node, e.Input.From.Boot, e.Input.From.Seq, Clock(e.Time), e.Input)
+	switch {
+	case e.Input.NodeDown != nil && e.Input.NodeDown.Fenced:
+		line += ", its lease is over"
+	case e.Input.Phase != nil && e.Input.Phase.Removed:
+		line += " is gone"
+	case e.Input.Phase != nil:
+		line += " is " + string(e.Input.Phase.Status.Phase)
+	}
+	switch {
+	case out.Duplicate:
+		line += " (again)"
+	case out.Rejected != "":
+		line += " (rejected: " + out.Rejected + ")"
+	}
+	return line
 }
 
 // state is the State after an entry.

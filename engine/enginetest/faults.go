@@ -71,6 +71,7 @@ func (f *faults) mend(m *mend) {
 	}
 	m.done = true
 	f.active--
+	f.w.note("mended, %d faults are left", f.active)
 	m.fn()
 	f.w.topology()
 }
@@ -257,6 +258,7 @@ func (f *faults) split() {
 			}
 		}
 	}
+	w.note("split: %v", side)
 	part2(1)
 	f.last(w.between(second, 90*second), func() { part2(-1) })
 }
@@ -276,6 +278,7 @@ func (f *faults) isolate(m *machine, way int) {
 			}
 		}
 	}
+	f.w.note("%s is isolated, %d", m.up.Name, way)
 	cut(1)
 	f.last(f.w.between(second, minute), func() { cut(-1) })
 }
@@ -306,6 +309,7 @@ func (f *faults) flap(m *machine, times int) {
 // storm has the whole network lose and delay.
 func (f *faults) storm() {
 	w := f.w
+	w.note("storm")
 	loss, delay := w.rng.IntN(400), w.between(0, 300*millisecond)
 	w.net.loss += loss
 	w.net.delay += delay
@@ -318,6 +322,7 @@ func (f *faults) storm() {
 // jump sets a wall clock.
 func (f *faults) jump(m *machine) {
 	w := f.w
+	w.note("%s: its clock jumps", m.up.Name)
 	switch w.rng.IntN(4) {
 	case 0:
 		m.skew = w.between(1_000, 1_800_000)

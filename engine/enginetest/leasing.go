@@ -90,6 +90,9 @@ func (m *machine) grant(o *machine, yes func(index uint64)) {
 // acknowledged takes a renewal that was granted, and tells the guard.
 func (m *machine) acknowledged(sent, now int64, index uint64) {
 	was := m.holder.Phase(now)
+	if was != lease.Held {
+		m.w.note("%s: its lease begins anew, entry %d is to be applied first", m.up.Name, index)
+	}
 	m.holder.Acknowledged(sent, now, index)
 	m.killAt = max(m.holder.KillAt(now), 1)
 	m.guard()
@@ -112,7 +115,8 @@ func (m *machine) watchLease() {
 	m.renewing = true
 	m.after(m.until(next), func() {
 		m.renewing = false
-		if m.holder.Phase(m.clock()) != lease.Held {
+		if phase := m.holder.Phase(m.clock()); phase != lease.Held {
+			m.w.note("%s: its lease is %s", m.up.Name, phase)
 			m.lookAtPods()
 		}
 		m.watchLease()

@@ -208,6 +208,7 @@ func (m *machine) elected(term uint64, by *machine) {
 		return
 	}
 	m.w.Stats.Leaders++
+	m.w.note("%s leads in term %d", m.up.Name, term)
 	m.role, m.chief, m.ready = leader, m, false
 	m.peers = make([]peer, len(m.w.nodes))
 	for i := range m.peers {
@@ -236,6 +237,7 @@ func (m *machine) follow(term uint64, l *machine) {
 
 // stepDown ends a leader's time.
 func (m *machine) stepDown() {
+	m.w.note("%s leads no more", m.up.Name)
 	m.role, m.ready, m.chief, m.round = follower, false, nil, nil
 	waiting, asked := m.waiting, m.asked
 	m.waiting, m.asked, m.peers = nil, nil, nil

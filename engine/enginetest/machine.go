@@ -118,6 +118,7 @@ func (m *machine) slowClock() int64 {
 // start starts an agent: it knows what is on the disk, and finds the processes that there are.
 func (m *machine) start() {
 	w := m.w
+	w.note("%s: its agent starts", m.up.Name)
 	m.boot++
 	m.alive, m.frozen, m.held = true, false, nil
 	m.role, m.chief, m.ready, m.missed = follower, nil, false, false
@@ -160,6 +161,7 @@ func (m *machine) refresh() {
 
 // stop ends the agent; what it started goes on.
 func (m *machine) stop() {
+	m.w.note("%s: its agent ends", m.up.Name)
 	m.alive, m.frozen, m.held = false, false, nil
 	m.role, m.chief = follower, nil
 	m.boot++
@@ -167,6 +169,7 @@ func (m *machine) stop() {
 
 // powerOff ends all of it. What was not synced is lost, or a part of it.
 func (m *machine) powerOff() {
+	m.w.note("%s: power cut", m.up.Name)
 	m.on, m.halted, m.paused = false, false, nil
 	m.stop()
 	m.synced = min(m.synced, len(m.log))
@@ -184,10 +187,14 @@ func (m *machine) powerOff() {
 func (m *machine) powerOn() { m.on = true }
 
 // freeze has the agent stand still, as a stopped process does.
-func (m *machine) freeze() { m.frozen = true }
+func (m *machine) freeze() {
+	m.w.note("%s: its agent stands still", m.up.Name)
+	m.frozen = true
+}
 
 // thaw has it go on: all that was due meanwhile happens at once, in no order.
 func (m *machine) thaw(long bool) {
+	m.w.note("%s: its agent goes on", m.up.Name)
 	m.frozen = false
 	for _, e := range m.held {
 		m.w.events.push(event{at: m.w.now + m.w.between(0, 20*millisecond), n: m, boot: m.boot, fn: e.fn})

@@ -35,6 +35,7 @@ func (t *witness) started(q *proc) {
 	if q.once == "" {
 		return
 	}
+	t.w.note("%s: %s runs, pod %s/%s", q.m.up.Name, q.once, q.pod.Namespace, q.pod.Name)
 	t.running[q.once] = append(t.running[q.once], q)
 	if all := t.running[q.once]; len(all) > q.most {
 		var where []string
@@ -49,6 +50,7 @@ func (t *witness) stopped(q *proc) {
 	if q.once == "" {
 		return
 	}
+	t.w.note("%s: %s runs no more, pod %s/%s", q.m.up.Name, q.once, q.pod.Namespace, q.pod.Name)
 	t.running[q.once] = slices.DeleteFunc(t.running[q.once], func(o *proc) bool { return o == q })
 }
 

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 
 	"github.com/shoal-dev/shoal/engine/place"
@@ -13,6 +14,9 @@ type World struct {
 	Seed    uint64
 	Content Store
 	Stats   WorldStats
+
+	// Story gets what happens, a line each; nil: nobody reads it.
+	Story io.Writer
 
 	// Plant breaks something, to show that it is found.
 	Plant Plant
@@ -154,6 +158,13 @@ func (w *World) until(end int64) {
 func (w *World) violated(id, format string, args ...any) {
 	if w.wrong == nil {
 		w.wrong = fmt.Errorf("at %s, entry %d: %s: %s", Clock(w.wall()), len(w.chain.log), id, fmt.Sprintf(format, args...))
+	}
+}
+
+// note tells the story.
+func (w *World) note(format string, args ...any) {
+	if w.Story != nil {
+		fmt.Fprintf(w.Story, "%s %s\n", Clock(w.wall()), fmt.Sprintf(format, args...))
 	}
 }
 
