@@ -33,7 +33,9 @@ type KeeperOptions struct {
 type RingLedger interface {
 	Ledger
 	Subscribe() (changes <-chan struct{}, cancel func())
-	Leading() bool
+	// Leads returns the term of the log in which this node leads. Until it has applied all that was committed before that,
+	// and when it does not lead, there is none.
+	Leads() (term uint64, yes bool)
 	// Verify proves by a majority that this node still leads, and says how far its ledger has come.
 	Verify(ctx context.Context) (index uint64, err error)
 }
@@ -60,7 +62,8 @@ var ErrNotLeading = errors.New("this node does not lead the ring")
 // Renew grants a node its lease anew, if this node leads: it returns how far the ledger has come.
 func (k *Keeper) Renew(ctx context.Context, node place.NodeID) (index uint64, err error) {
 	k.mu.Lock()
-	grants := k.opt.Ledger.Leading() && k.keep.Received(node, k.opt.Now())
+	term, grants := k.opt.Ledger.Leads()
+	grants = grants && k.keep.Received(node, term, k.opt.Now())
 	k.mu.Unlock()
 	if !grants {
 		return 0, ErrNotLeading
@@ -92,16 +95,20 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		inputs, wait := k.look()
 		for _, in := range inputs {
-			if !k.append(ctx, in) {
+			taken, err := k.append(ctx, in)
+			if !taken {
 				wait = min(wait, keep.Pause)
+			}
+			if err != nil { // what comes behind it was decided long ago by the time it could be said
+				break
 			}
 		}
 		timer.Reset(time.Duration(wait) * time.Millisecond)
 	}
 }
 
-// append puts one entry into the ledger; false if it was not taken.
-func (k *Keeper) append(ctx context.Context, in cluster.Input) bool {
+// append puts one entry into the ledger; it is not taken if the ledger refuses it, or if nobody knows whether it will be.
+func (k *Keeper) append(ctx context.Context, in cluster.Input) (taken bool, err error) {
 	bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	out, err := k.opt.Ledger.Append(bounded, in)
@@ -118,12 +125,15 @@ func (k *Keeper) append(ctx context.Context, in cluster.Input) bool {
 	case err == nil:
 		k.opt.Log.InfoContext(ctx, "entry taken", "entry", in.String())
 	}
-	return err == nil && out.Rejected == ""
+	return err == nil && out.Rejected == "", err
 }
 
 // look asks what must be said now, and when to look again, ms.
 func (k *Keeper) look() (inputs []cluster.Input, wait int64) {
-	f := keep.Facts{Leading: k.opt.Ledger.Leading()} // asked before the state is: that has all that earlier leaders committed
+	var f keep.Facts
+	if term, leads := k.opt.Ledger.Leads(); leads { // asked before the state is: that has all that earlier leaders committed
+		f.Term = term
+	}
 	k.opt.Ledger.View(func(s *cluster.State) { f.State = s.Snapshot() })
 	f.Alive = k.opt.Members.Alive()
 	f.Up = func() *cluster.NodeUp {

@@ -28,13 +28,14 @@ type memRing struct {
 	diary   []string
 	alive   map[place.NodeID]bool
 	leads   bool
+	term    uint64
 	refuses error // of Append
 	verify  func() error
 }
 
 func newMemRing(t *testing.T, nodes int) *memRing {
 	time.Sleep(time.Until(time.UnixMilli(enginetest.Epoch)))
-	m := &memRing{begun: time.Now(), events: make(chan struct{}, 1), ring: enginetest.NewRing(t), alive: map[place.NodeID]bool{}, leads: true}
+	m := &memRing{begun: time.Now(), events: make(chan struct{}, 1), ring: enginetest.NewRing(t), alive: map[place.NodeID]bool{}, leads: true, term: 7}
 	m.ring.Up(nodes)
 	for i := range nodes {
 		m.alive[enginetest.Node(i+1).ID] = true
@@ -78,7 +79,11 @@ func (m *memRing) Subscribe() (<-chan struct{}, func()) {
 	return c, func() {}
 }
 
-func (m *memRing) Leading() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.leads }
+func (m *memRing) Leads() (term uint64, yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.term, m.leads
+}
 
 func (m *memRing) Verify(context.Context) (uint64, error) {
 	if m.verify != nil {
@@ -152,19 +157,19 @@ func TestKeeper(t *testing.T) {
 		want  string
 	}{
 		{"a ring of one says nothing", 1, func(t *testing.T, m *memRing) { m.keep(t, 1); time.Sleep(time.Hour) }, ""},
-		{"all is well", 3, func(t *testing.T, m *memRing) { m.keep(t, 1, 2, 3); time.Sleep(time.Minute) }, ""},
+		{"all is well", 3, func(t *testing.T, m *memRing) { m.keep(t, 1, 2, 3); time.Sleep(time.Minute) }, "0s lead in term 7"},
 		{"a lost node, then its lease", 3, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 2, 3)
 			time.Sleep(10*time.Second + 500*time.Millisecond)
 			m.set(2, "failed")
 			time.Sleep(time.Minute)
-		}, "10.5s node down 02; 18.8s node down 02 fenced"},
-		{"one that gossips and does not renew", 3, func(t *testing.T, m *memRing) { m.keep(t, 1, 3); time.Sleep(time.Minute) }, "8.8s node down 02; 8.8s node down 02 fenced"},
+		}, "0s lead in term 7; 10.5s node down 02; 18.8s node down 02 fenced"},
+		{"one that gossips and does not renew", 3, func(t *testing.T, m *memRing) { m.keep(t, 1, 3); time.Sleep(time.Minute) }, "0s lead in term 7; 8.8s node down 02; 8.8s node down 02 fenced"},
 		{"one that a new leader never heard of", 3, func(t *testing.T, m *memRing) {
 			m.set(2, "")
 			m.keep(t, 1, 3)
 			time.Sleep(time.Minute)
-		}, "5s node down 02; 8.8s node down 02 fenced"},
+		}, "0s lead in term 7; 5s node down 02; 8.8s node down 02 fenced"},
 		{"one that joins, and the gossip takes a while", 2, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 2, 3)
 			time.Sleep(10 * time.Second)
@@ -173,7 +178,7 @@ func TestKeeper(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			m.set(3, "alive")
 			time.Sleep(time.Minute)
-		}, "10s node up n3"},
+		}, "0s lead in term 7; 10s node up n3"},
 		{"one that returns, and the gossip takes a while", 2, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 2)
 			m.set(2, "failed")
@@ -182,7 +187,7 @@ func TestKeeper(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			m.set(2, "alive")
 			time.Sleep(time.Minute)
-		}, "0s node down 02; 8.8s node down 02 fenced; 10s node up n2"},
+		}, "0s lead in term 7; 0s node down 02; 8.8s node down 02 fenced; 10s node up n2"},
 		{"a new leader grants anew", 3, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 3)
 			time.Sleep(8 * time.Second)
@@ -192,11 +197,11 @@ func TestKeeper(t *testing.T) {
 			m.set(3, "alive")
 			time.Sleep(time.Second)
 			m.mu.Lock()
-			m.leads = true
+			m.leads, m.term = true, 8
 			m.mu.Unlock()
 			m.set(3, "alive")
 			time.Sleep(time.Minute)
-		}, "17.8s node down 02; 17.8s node down 02 fenced"},
+		}, "0s lead in term 7; 9s lead in term 8; 17.8s node down 02; 17.8s node down 02 fenced"},
 		{"an announced restart", 2, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 2)
 			_, _ = m.Append(context.Background(), cluster.Input{From: cluster.From{Node: enginetest.Node(2).ID}, Restarting: &cluster.Restarting{Until: enginetest.Epoch + 30_000}})
@@ -204,18 +209,18 @@ func TestKeeper(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			m.set(2, "alive")
 			time.Sleep(time.Minute)
-		}, "0s restarting 02"},
+		}, "0s lead in term 7; 0s restarting 02"},
 		{"an announced restart that does not end", 2, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 2)
 			_, _ = m.Append(context.Background(), cluster.Input{From: cluster.From{Node: enginetest.Node(2).ID}, Restarting: &cluster.Restarting{Until: enginetest.Epoch + 30_000}})
 			m.set(2, "failed")
 			time.Sleep(time.Minute)
-		}, "0s restarting 02; 30s node down 02; 35.2s node down 02 fenced"},
+		}, "0s lead in term 7; 0s restarting 02; 30s node down 02; 35.2s node down 02 fenced"},
 		{"this node was given up, and returns", 2, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 2)
-			_, _ = m.Append(context.Background(), cluster.Input{NodeDown: &cluster.NodeDown{ID: enginetest.Node(1).ID}})
+			_, _ = m.Append(context.Background(), cluster.Input{NodeDown: &cluster.NodeDown{ID: enginetest.Node(1).ID, Term: m.term}})
 			time.Sleep(time.Minute)
-		}, "0s node down 01; 0s node up n1"},
+		}, "0s lead in term 7; 0s node down 01; 0s node up n1"},
 		{"the ledger takes nothing", 2, func(t *testing.T, m *memRing) {
 			m.keep(t, 1, 2)
 			m.mu.Lock()
@@ -227,7 +232,7 @@ func TestKeeper(t *testing.T) {
 			m.refuses = nil
 			m.mu.Unlock()
 			time.Sleep(time.Second)
-		}, "0s node down 02; 1s node down 02; 2s node down 02; 3s node down 02"},
+		}, "0s lead in term 7; 0s node down 02; 1s node down 02; 2s node down 02; 3s node down 02"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -116,7 +116,7 @@ func TestStatus(t *testing.T) {
 			t.Fatal(err)
 		}
 		var b strings.Builder
-		fmt.Fprintf(&b, "%s %s %s engine %d ring %s %t\n", s.Version, s.Node, s.Address, s.Engine, s.Ring[:4], s.Index > 3 && len(s.StateHash) == 64)
+		fmt.Fprintf(&b, "%s %s %s engine %t ring %s %t\n", s.Version, s.Node, s.Address, s.Engine == cluster.EngineVersion, s.Ring[:4], s.Index > 3 && len(s.StateHash) == 64)
 		for _, e := range s.Environments {
 			fmt.Fprintf(&b, "%s %s %s %q by %s, %d objects, %s\n", e.Name, e.Ref, e.Namespace, e.Subject, e.Author, e.Objects, e.Activated.UTC().Format(time.TimeOnly))
 		}
@@ -131,7 +131,7 @@ func TestStatus(t *testing.T) {
 		for _, c := range s.CronJobs {
 			fmt.Fprintf(&b, "%s/%s %s active %d last %s next %s\n", c.Namespace, c.Name, c.Schedule, c.Active, c.Last.UTC().Format(time.TimeOnly), c.Next.UTC().Format(time.TimeOnly))
 		}
-		expect(t, "status", b.String(), `v0 n1 192.0.2.1 engine 3 ring 0123 true
+		expect(t, "status", b.String(), `v0 n1 192.0.2.1 engine true ring 0123 true
 dev refs/heads/main dev "subject" by Ann <ann@shop.example>, 4 objects, 00:00:00
 dev/report of Job/report on n1 10.42.0.4: 1/1 Running
 dev/web of ReplicaSet/web on n1 10.42.0.2: 1/1 Running

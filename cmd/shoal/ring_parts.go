@@ -47,17 +47,17 @@ func (r ringPart) Vote(ctx context.Context, v nodeagent.Vote) (d nodeagent.Decis
 // keeperLedger is the ledger, for the keeper.
 type keeperLedger struct{ *clusterLedger }
 
-// Leading waits for all that leaders before it have committed.
-func (l keeperLedger) Leading() bool {
-	_, ok := l.Leadership()
-	return ok
+// Leads waits for all that leaders before it have committed.
+func (l keeperLedger) Leads() (term uint64, yes bool) {
+	now, ok := l.Leadership()
+	return now.Term, ok
 }
 
 func (l keeperLedger) Verify(ctx context.Context) (uint64, error) {
 	if _, _, err := l.clusterLedger.Verify(ctx); err != nil {
 		return 0, err
 	}
-	if !l.Leading() {
+	if _, ok := l.Leads(); !ok {
 		return 0, ledger.ErrNotLeader
 	}
 	return l.Applied(), nil

@@ -32,6 +32,7 @@ type Input struct {
 	Repository *Repository `json:"repository,omitempty"`
 	NodeUp     *NodeUp     `json:"nodeUp,omitempty"`
 	NodeDown   *NodeDown   `json:"nodeDown,omitempty"`
+	Lead       *Lead       `json:"lead,omitempty"`
 	Token      *Token      `json:"token,omitempty"`
 	Join       *Join       `json:"join,omitempty"`
 	Leave      *Leave      `json:"leave,omitempty"`
@@ -81,6 +82,14 @@ type NodeUp struct {
 type NodeDown struct {
 	ID     place.NodeID `json:"id"`
 	Fenced bool         `json:"fenced,omitempty"`
+	Term   uint64       `json:"term,omitempty"` // of the log, in which its leader decided so
+}
+
+// Lead says that a node begins to lead. What leaders of earlier terms decided on nodes is void from here on: it may have
+// waited for long to come into the log, and the leases it speaks of have been granted anew since. A leader grants no
+// lease before this is applied.
+type Lead struct {
+	Term uint64 `json:"term"` // of the log
 }
 
 // Token lets one node join until it expires. The ledger knows its secret's hash alone.

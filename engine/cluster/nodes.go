@@ -148,9 +148,12 @@ func checkNode(n *NodeUp) error {
 // nodeDown loses a node, or ends its lease.
 func (t *tx) nodeDown(n *NodeDown) error {
 	old, ok := t.s.nodes.Get(n.ID)
+	ring, _ := t.s.Ring()
 	switch {
 	case !ok:
 		return fmt.Errorf("there is no node %q", clip(string(n.ID), 64))
+	case n.Term < ring.Term:
+		return staleError{fmt.Errorf("node %s: a leader of term %d has decided so, and there was another since, in term %d", old.Name, n.Term, ring.Term)}
 	case n.Fenced && !old.Down:
 		return staleError{fmt.Errorf("node %s: it has returned", old.Name)}
 	case n.Fenced:
@@ -172,6 +175,18 @@ func (t *tx) nodeDown(n *NodeDown) error {
 			t.concern(&lost)
 		}
 	}
+	return nil
+}
+
+// lead notes that another node leads.
+func (t *tx) lead(l *Lead) error {
+	ring, _ := t.s.Ring()
+	if l.Term <= ring.Term {
+		return staleError{fmt.Errorf("there was a leader in term %d, term %d is over", ring.Term, l.Term)}
+	}
+	now := *ring
+	now.Term = l.Term
+	t.s.ring.set(&t.s, &now)
 	return nil
 }
 

@@ -16,6 +16,7 @@ type Ring struct {
 	Genesis
 	Engine     int        `json:"engineNow"` // the engine version that is in force
 	Repository Repository `json:"repository,omitzero"`
+	Term       uint64     `json:"term,omitempty"` // of the log, in which the last leader began to lead
 }
 
 // Node is a machine with the facts that placing does not need.

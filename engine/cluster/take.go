@@ -33,6 +33,8 @@ func (in Input) String() string {
 		return "node up " + clip(in.NodeUp.Name, 64)
 	case in.NodeDown != nil:
 		return "node down " + clip(string(in.NodeDown.ID), 64)
+	case in.Lead != nil:
+		return fmt.Sprintf("lead in term %d", in.Lead.Term)
 	case in.Token != nil:
 		return "token " + clip(in.Token.ID, 64)
 	case in.Join != nil:
@@ -68,6 +70,7 @@ func (in Input) kinds() int {
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
+		in.Lead != nil,
 	} {
 		if set {
 			n++
@@ -94,6 +97,8 @@ func (t *tx) take(in Input) error {
 		return t.nodeUp(in.NodeUp)
 	case in.NodeDown != nil:
 		return t.nodeDown(in.NodeDown)
+	case in.Lead != nil:
+		return t.lead(in.Lead)
 	case in.Token != nil:
 		return t.token(in.Token)
 	case in.Join != nil:

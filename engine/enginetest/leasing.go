@@ -58,7 +58,7 @@ func (m *machine) renewQuietly(l *machine, sent int64) bool {
 		}
 	}
 	there := w.now + w.between(80, 900)
-	if !l.keeper.Received(m.id, l.clockAt(there)) || !l.keeper.MayAcknowledge(m.id) {
+	if !l.keeper.Received(m.id, l.term, l.clockAt(there)) || !l.keeper.MayAcknowledge(m.id) {
 		return false
 	}
 	back := there + w.between(200, 2500)
@@ -68,7 +68,7 @@ func (m *machine) renewQuietly(l *machine, sent int64) bool {
 
 // grant is the leader's end of a renewal.
 func (m *machine) grant(o *machine, yes func(index uint64)) {
-	if !m.leads() || !m.keeper.Received(o.id, m.clock()) {
+	if !m.leads() || !m.keeper.Received(o.id, m.term, m.clock()) {
 		return
 	}
 	answer := func(confirmed bool) {
@@ -165,11 +165,15 @@ func (m *machine) keep() {
 		alive = nil
 	}
 	now := m.clock()
-	if m.w.Plant == NotWhole && m.leads() && !m.keeper.Received(m.id, 0) {
+	if m.w.Plant == NotWhole && m.leads() && !m.keeper.Received(m.id, m.term, 0) {
 		now -= lease.OverAfter
 	}
+	term := uint64(0)
+	if m.leads() {
+		term = m.term
+	}
 	inputs, wait := m.keeper.Look(keep.Facts{
-		State: m.state, Leading: m.leads(), Alive: alive, Now: now, Wall: m.wall(),
+		State: m.state, Term: term, Alive: alive, Now: now, Wall: m.wall(),
 		Up: func() *cluster.NodeUp { up := *m.up; up.Labels = maps.Clone(up.Labels); return &up },
 	})
 	m.say(inputs, wait)
@@ -195,11 +199,10 @@ func (m *machine) say(inputs []cluster.Input, wait int64) {
 	m.keeping = true
 	in := inputs[0]
 	if m.w.Plant == NoProof && in.NodeDown != nil {
-		in = cluster.Input{NodeDown: &cluster.NodeDown{ID: in.NodeDown.ID}}
 		m.submit(in, nil)
-		in.NodeDown = &cluster.NodeDown{ID: in.NodeDown.ID, Fenced: true}
+		in = cluster.Input{NodeDown: &cluster.NodeDown{ID: in.NodeDown.ID, Fenced: true, Term: in.NodeDown.Term}}
 	}
-	over := false
+	over, leave := false, func() {}
 	next := func(taken bool) {
 		if over {
 			return
@@ -210,15 +213,16 @@ func (m *machine) say(inputs []cluster.Input, wait int64) {
 		}
 		m.say(inputs[1:], wait)
 	}
-	leave := m.submit(in, func(out cluster.Outcome) {
-		m.keeper.Taken(in)
-		next(out.Rejected == "")
-	})
 	m.after(5*second, func() {
 		if !over {
+			over = true
 			leave()
-			next(false)
+			m.say(nil, min(wait, keep.Pause))
 		}
+	})
+	leave = m.submit(in, func(out cluster.Outcome) {
+		m.keeper.Taken(in)
+		next(out.Rejected == "")
 	})
 }
 
@@ -231,9 +235,6 @@ func (m *machine) guard() {
 	m.guarding = true
 	m.outside(m.until(m.killAt), func() {
 		m.guarding = false
-		if !m.on {
-			return
-		}
 		if m.clock() < m.killAt {
 			m.guard()
 			return

@@ -19,6 +19,7 @@ type machine struct {
 	up *cluster.NodeUp
 
 	on      bool    // it has power
+	power   int     // counts how often it lost it
 	drained bool    // somebody has emptied it
 	halted  bool    // all of it stands still
 	alive   bool    // its agent runs, or is frozen
@@ -78,7 +79,11 @@ func (m *machine) after(wait int64, fn func()) {
 
 // outside runs fn on this machine later, whatever becomes of its agent; while all of it stands still nothing happens.
 func (m *machine) outside(wait int64, fn func()) {
+	power := m.power
 	m.w.after(wait, func() {
+		if m.power != power {
+			return
+		}
 		if m.halted {
 			m.paused = append(m.paused, fn)
 			return
@@ -170,7 +175,8 @@ func (m *machine) stop() {
 // powerOff ends all of it. What was not synced is lost, or a part of it.
 func (m *machine) powerOff() {
 	m.w.note("%s: power cut", m.up.Name)
-	m.on, m.halted, m.paused = false, false, nil
+	m.on, m.halted, m.paused, m.guarding = false, false, nil, false
+	m.power++
 	m.stop()
 	m.synced = min(m.synced, len(m.log))
 	if lost := len(m.log) - m.synced; lost > 0 {

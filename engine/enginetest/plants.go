@@ -10,6 +10,7 @@ const (
 	StartAtOnce      Plant = "a node whose lease had ended starts before it has applied what was taken from it"
 	BlindStart       Plant = "what was decided under the lease is started after its end"
 	NoProof          Plant = "the ledger is told that a lease is over as soon as a node is lost"
+	LastWords        Plant = "what a leader decided counts when it is one no more"
 	Minority         Plant = "the leader activates what it alone has rendered"
 	EarlyAcknowledge Plant = "the leader takes for committed what it alone has"
 	NoSync           Plant = "a voter answers before its disk has the entries"

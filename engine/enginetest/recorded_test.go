@@ -155,11 +155,13 @@ metadata: {name: bare}
 spec: {containers: [{name: main, image: bare}]}
 `)
 	r.Settle()
+	r.Must(cluster.Input{Lead: &cluster.Lead{Term: 2}})
+	r.Step(cluster.Input{NodeDown: &cluster.NodeDown{ID: Node(1).ID, Term: 1}})
 	for _, id := range []place.NodeID{Node(1).ID, Node(2).ID, Node(1).ID, up.ID} {
 		r.Advance(20)
-		r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: id}})
+		r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Term: 2}})
 		r.Advance(9)
-		r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Fenced: true}})
+		r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Fenced: true, Term: 2}})
 		r.Settle()
 		for n := 1; n <= 3; n++ {
 			if back := Node(n); back.ID == id && n < 3 {
@@ -171,7 +173,7 @@ spec: {containers: [{name: main, image: bare}]}
 	r.Must(cluster.Input{Leave: &cluster.Leave{ID: up.ID}})
 	r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: Node(1).ID, Drain: true}})
 	r.Must(cluster.Input{From: cluster.From{Node: Node(2).ID}, Restarting: &cluster.Restarting{Until: r.Now + 30_000}})
-	r.Step(cluster.Input{NodeDown: &cluster.NodeDown{ID: Node(2).ID}})
+	r.Step(cluster.Input{NodeDown: &cluster.NodeDown{ID: Node(2).ID, Term: 2}})
 	r.Advance(700)
 	r.Settle()
 }

@@ -13,7 +13,9 @@
 //     certainly never will be.
 //   - A node has announced that its agent restarts: neither, until the time it gave.
 //
-// Whoever begins to lead begins anew: all leases whole, all nodes unknown.
+// Whoever begins to lead says Lead first, and begins anew once that is applied: all leases whole, all nodes unknown. What
+// leaders before it decided and could not say in time is void then. Without that rule the leader that was cut off, or
+// stood still for a while, takes leases away that another one has granted, for its last words are sent again.
 package keep
 
 import (
@@ -38,7 +40,8 @@ const (
 type Keeper struct {
 	node   place.NodeID
 	told   bool          // the ledger has what this node says of itself
-	grants *lease.Grants // nil: this node does not lead
+	term   uint64        // in which it grants leases
+	grants *lease.Grants // nil: it does not
 	known  map[place.NodeID]acquaintance
 }
 
@@ -52,20 +55,24 @@ type acquaintance struct {
 
 // Facts are what a look goes by.
 type Facts struct {
-	State   *cluster.State         // as applied here; it is only read
-	Leading bool                   // this node leads, and has applied what leaders before it committed
-	Alive   map[place.NodeID]bool  // of the nodes that the gossip has heard of, whether they answer
-	Up      func() *cluster.NodeUp // what this node says of itself
-	Now     int64                  // ms of a clock that goes on while the machine sleeps
-	Wall    int64                  // ms since 1970: ring time stands still while nothing is appended
+	State *cluster.State         // as applied here; it is only read
+	Term  uint64                 // in which this node leads, having applied what leaders before it committed; 0: it does not
+	Alive map[place.NodeID]bool  // of the nodes that the gossip has heard of, whether they answer
+	Up    func() *cluster.NodeUp // what this node says of itself
+	Now   int64                  // ms of a clock that goes on while the machine sleeps
+	Wall  int64                  // ms since 1970: ring time stands still while nothing is appended
 }
+
+// leadSince is the engine version from which on leaders say that they are.
+const leadSince = 4
 
 // New makes the Keeper of a node.
 func New(node place.NodeID) *Keeper { return &Keeper{node: node} }
 
-// Received notes that a renewal of a node's lease came at now; false if this node grants none.
-func (k *Keeper) Received(node place.NodeID, now int64) bool {
-	if k.grants == nil {
+// Received notes that a renewal of a node's lease came at now to the leader of a term; false if it grants none in that
+// term, or not yet.
+func (k *Keeper) Received(node place.NodeID, term uint64, now int64) bool {
+	if k.grants == nil || k.term != term {
 		return false
 	}
 	k.grants.Received(node, now)
@@ -97,19 +104,27 @@ func (k *Keeper) Look(f Facts) (inputs []cluster.Input, wait int64) {
 			k.told = true
 		}
 	}
-	switch {
-	case !f.Leading:
-		k.grants = nil
+	ring, begun := f.State.Ring()
+	if k.term != f.Term {
+		k.term, k.grants, k.known = f.Term, nil, nil
+	}
+	if f.Term == 0 || !begun {
 		return inputs, wait
-	case k.grants == nil:
-		k.grants, k.known = lease.NewGrants(f.Now), nil
 	}
 	if f.State.Nodes().Len() > 1 {
-		more, next := k.judge(f)
-		inputs, wait = append(inputs, more...), min(wait, next)
+		said := ring.Term == f.Term
+		if !said && ring.Engine >= leadSince {
+			inputs = append(inputs, cluster.Input{Lead: &cluster.Lead{Term: f.Term}})
+		}
+		if k.grants == nil && (said || ring.Engine < leadSince) {
+			k.grants = lease.NewGrants(f.Now)
+		}
+		if k.grants != nil {
+			more, next := k.judge(f)
+			inputs, wait = append(inputs, more...), min(wait, next)
+		}
 	}
-	ring, _ := f.State.Ring()
-	if v := knownToAll(f.State); ring != nil && v > ring.Engine {
+	if v := knownToAll(f.State); v > ring.Engine {
 		inputs = append(inputs, cluster.Input{SetEngine: &cluster.SetEngine{Version: v}})
 	}
 	return inputs, wait
@@ -146,7 +161,7 @@ func (k *Keeper) judge(f Facts) (inputs []cluster.Input, wait int64) {
 			wait = min(wait, left)
 			continue
 		}
-		inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: n.ID}})
+		inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: n.ID, Term: f.Term}})
 	}
 	maps.DeleteFunc(k.known, func(id place.NodeID, _ acquaintance) bool {
 		_, ok := f.State.Nodes().Get(id)
@@ -160,9 +175,9 @@ func (k *Keeper) judge(f Facts) (inputs []cluster.Input, wait int64) {
 			continue
 		}
 		if !n.Down { // it gossips, and has not renewed: what may run once has been stopped there
-			inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: id}})
+			inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Term: f.Term}})
 		}
-		inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Fenced: true}})
+		inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Fenced: true, Term: f.Term}})
 	}
 	if next := k.grants.Next(holders); next != 0 {
 		wait = min(wait, max(next-f.Now, 1))

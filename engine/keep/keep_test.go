@@ -1,0 +1,110 @@
+package keep_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/enginetest"
+	"github.com/shoal-dev/shoal/engine/keep"
+	"github.com/shoal-dev/shoal/engine/place"
+)
+
+// play has a Keeper of n1 look, at times of its clock; what it says is applied unless apply is false.
+type play struct {
+	r     *enginetest.Ring
+	k     *keep.Keeper
+	alive map[place.NodeID]bool
+	apply bool
+}
+
+func (p *play) look(term uint64, now int64) string {
+	inputs, wait := p.k.Look(keep.Facts{
+		State: p.r.State, Term: term, Alive: p.alive, Now: now, Wall: enginetest.Epoch + now,
+		Up: func() *cluster.NodeUp { return enginetest.Node(1) },
+	})
+	var said []string
+	for _, in := range inputs {
+		word := strings.ReplaceAll(in.String(), "00000000000000", "")
+		if in.NodeDown != nil {
+			word += fmt.Sprintf(" fenced %v term %d", in.NodeDown.Fenced, in.NodeDown.Term)
+		}
+		said = append(said, word)
+		if p.apply {
+			p.r.Now = enginetest.Epoch + now
+			p.r.Step(in)
+			p.k.Taken(in)
+		}
+	}
+	return fmt.Sprintf("%s; again after %d", strings.Join(said, ", "), wait)
+}
+
+// Whoever begins to lead says so, and grants leases once that is applied.
+func TestLead(t *testing.T) {
+	p := &play{r: enginetest.NewRing(t), k: keep.New(enginetest.Node(1).ID), apply: true}
+	p.r.Up(2)
+	n1, n2 := enginetest.Node(1).ID, enginetest.Node(2).ID
+	p.alive = map[place.NodeID]bool{n1: true, n2: true}
+	is := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: got %s, want %s", what, got, want)
+		}
+	}
+	granted := func(term uint64, now int64) string { return fmt.Sprint(p.k.Received(n2, term, now)) }
+	is("follows", p.look(0, 1000), "; again after 3600000")
+	is("follows", granted(0, 1000), "false")
+	p.apply = false
+	is("leads", p.look(4, 2000), "lead in term 4; again after 3600000")
+	is("it is not applied", granted(4, 2000), "false")
+	p.apply = true
+	is("still", p.look(4, 3000), "lead in term 4; again after 3600000")
+	is("not looked at", granted(4, 3000), "false")
+	is("applied", p.look(4, 4000), "; again after 8800")
+	is("of another term", granted(3, 5000), "false")
+	is("granted", granted(4, 5000), "true")
+	is("leads again, in another term", p.look(6, 6000), "lead in term 6; again after 3600000")
+	is("leads again", granted(4, 6000), "false")
+	is("all leases begin whole", p.look(6, 13_000), "; again after 8800")
+	p.apply = false
+	is("n2 has not renewed", p.look(6, 21_800), "node down 02 fenced false term 6, node down 02 fenced true term 6; again after 3600000")
+	is("its end is on its way", fmt.Sprint(p.k.MayAcknowledge(n2)), "false")
+	p.apply = true
+	is("it is said again", p.look(6, 22_000), "node down 02 fenced false term 6, node down 02 fenced true term 6; again after 3600000")
+	is("its end is applied", fmt.Sprint(p.k.MayAcknowledge(n2)), "true")
+	is("leads no more", p.look(0, 23_000), "; again after 3600000")
+	is("leads no more", fmt.Sprint(p.k.MayAcknowledge(n2)), "false")
+}
+
+// A ring of one says nothing, but that it knows a newer engine; and so does one of an older engine of who leads it.
+func TestEngines(t *testing.T) {
+	p := &play{r: enginetest.NewRing(t), k: keep.New(enginetest.Node(1).ID), alive: map[place.NodeID]bool{enginetest.Node(2).ID: true}}
+	p.r.Up(1)
+	if got := p.look(1, 1000); got != "; again after 3600000" {
+		t.Errorf("alone: %s", got)
+	}
+	old := &enginetest.Ring{T: t, State: cluster.NewState(), Content: enginetest.Store{}, Now: enginetest.Epoch}
+	g := enginetest.Genesis()
+	g.Engine = 3
+	old.Must(cluster.Input{Genesis: g})
+	old.Up(1)
+	up := enginetest.Node(2)
+	up.Engine = 3
+	old.Must(cluster.Input{NodeUp: up})
+	p.r, p.k = old, keep.New(enginetest.Node(1).ID)
+	if got := p.look(2, 1000); got != "; again after 8800" {
+		t.Errorf("engine 3: %s", got)
+	}
+	if !p.k.Received(up.ID, 2, 1000) {
+		t.Error("engine 3: it grants no leases")
+	}
+	p.apply = true
+	old.Must(cluster.Input{NodeUp: enginetest.Node(2)})
+	if got := p.look(2, 2000); got != "set engine; again after 7800" {
+		t.Errorf("all know the new one: %s", got)
+	}
+	if got := p.look(2, 3000); got != "lead in term 2; again after 6800" || !p.k.Received(up.ID, 2, 3000) {
+		t.Errorf("engine %d: %s", cluster.EngineVersion, got)
+	}
+}
