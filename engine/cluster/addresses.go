@@ -52,8 +52,8 @@ func (t *tx) freeIP(cidr netip.Prefix) (netip.Addr, bool) {
 
 // release lets a pod's address rest. The row goes when the address is given out again, so there are never more
 // than addresses.
-func (t *tx) release(p *control.Pod) {
-	if a, ok := t.s.addresses.Get(p.IP); ok && a.Pod == p.ID {
-		t.s.addresses.set(&t.s, &Address{IP: p.IP, Released: max(t.now, 1)})
+func (t *tx) release(ip netip.Addr, of control.PodID) {
+	if a, ok := t.s.addresses.Get(ip); ok && a.Pod == of {
+		t.s.addresses.set(&t.s, &Address{IP: ip, Released: max(t.now, 1)})
 	}
 }

@@ -43,3 +43,34 @@ func TestFault_N2_LastWordsOfALeader(t *testing.T) {
 	}
 	enginetest.Check(t, r)
 }
+
+// The address of a pod that was given up is not given out again before its node has taken the pod down, however long the
+// node was away.
+func TestFault_N4_AddressOfAPodThatWasGivenUp(t *testing.T) {
+	r := enginetest.NewRing(t)
+	r.Up(1)
+	pod := func(name string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec: {containers: [{name: main, image: a}]}\n"
+	}
+	r.Commit("dev", pod("old"))
+	r.Settle()
+	old := r.Pods()[0]
+	r.Commit("dev", pod("next")) // "old" is to stop
+	r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: old.Node}})
+	r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: old.Node, Fenced: true}})
+	r.Advance(3600)
+	r.Must(cluster.Input{NodeUp: enginetest.Node(1)})
+	next := r.Pods()[0]
+	if next.IP == old.IP || !next.IP.IsValid() {
+		t.Errorf("it has %s, which pod %q may still use", next.IP, old.Name)
+	}
+	enginetest.Check(t, r)
+	if a, _ := r.State.Addresses().Get(old.IP); a == nil || a.Pod != old.ID {
+		t.Errorf("%s: %+v", old.IP, a)
+	}
+	r.Must(enginetest.Gone(old))
+	if a, _ := r.State.Addresses().Get(old.IP); a == nil || a.Released == 0 {
+		t.Errorf("%s is not given back: %+v", old.IP, a)
+	}
+	enginetest.Check(t, r)
+}

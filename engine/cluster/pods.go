@@ -201,7 +201,7 @@ func (t *tx) grace(p *control.Pod) int64 {
 
 // removed forgets a pod of which its node says that nothing is left.
 func (t *tx) removed(p *control.Pod) {
-	t.release(p)
+	t.release(p.IP, p.ID)
 	t.s.pods.drop(&t.s, p.ID)
 	t.room = true
 	if j, ok := t.s.jobs.Get(p.Owner.Key); ok && j.UID == p.Owner.UID && p.Finished == 0 && p.Deleting == 0 {

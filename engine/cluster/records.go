@@ -138,7 +138,8 @@ type Ended struct {
 	Epoch     uint64        `json:"epoch"`
 	Namespace string        `json:"namespace"`
 	Name      string        `json:"name"`
-	Grace     int64         `json:"grace"` // seconds from SIGTERM to SIGKILL
+	Grace     int64         `json:"grace"`       // seconds from SIGTERM to SIGKILL
+	IP        netip.Addr    `json:"ip,omitzero"` // that it may still use: nobody else gets it
 }
 
 // Address is a pod address that is held, or was until not long ago.

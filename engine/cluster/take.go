@@ -219,6 +219,7 @@ func (t *tx) phase(from From, r *Phase) error {
 	old, ok := t.s.pods.Get(r.Pod)
 	if e, given := t.s.ended.Get(r.Pod); given && r.Removed && e.Node == from.Node && e.Epoch == r.Epoch {
 		t.s.ended.drop(&t.s, r.Pod)
+		t.release(e.IP, e.Pod)
 		return nil
 	}
 	if !ok {

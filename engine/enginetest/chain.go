@@ -76,6 +76,9 @@ func (c *chain) step(e cluster.Entry) {
 	if w.Plant == NoDedupe {
 		e.Input.From.Seq = 0
 	}
+	if d := e.Input.NodeDown; d != nil && w.Plant == LastWords {
+		e.Input.NodeDown = &cluster.NodeDown{ID: d.ID, Fenced: d.Fenced, Term: 1 << 60}
+	}
 	out := cluster.Step(c.head, e, w.Content)
 	if w.Story != nil {
 		w.note("%s", entryLine(&e, out))

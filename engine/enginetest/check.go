@@ -59,6 +59,12 @@ func addresses(s *cluster.State) error {
 			return fmt.Errorf("pod %s has %s, which is not held for it", p.ID, p.IP)
 		}
 	}
+	for e := range s.Ended().Values() { // they may still be used
+		if other, ok := held[e.IP]; ok && e.IP.IsValid() {
+			return fmt.Errorf("I2: pods %s and %s both have %s", other, e.Pod, e.IP)
+		}
+		held[e.IP] = e.Pod
+	}
 	for a := range s.Addresses().Values() {
 		if a.Released == 0 && held[a.IP] != a.Pod {
 			return fmt.Errorf("I8: %s is held for pod %s, which does not have it", a.IP, a.Pod)

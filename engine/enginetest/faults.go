@@ -280,7 +280,11 @@ func (f *faults) isolate(m *machine, way int) {
 	}
 	f.w.note("%s is isolated, %d", m.up.Name, way)
 	cut(1)
-	f.last(f.w.between(second, minute), func() { cut(-1) })
+	wait := f.w.between(second, minute)
+	if f.w.chance(100) {
+		wait = f.w.between(5*minute, 20*minute) // long enough for addresses that were given up to be given out again
+	}
+	f.last(wait, func() { cut(-1) })
 }
 
 // flap cuts one node off again and again.
