@@ -63,6 +63,7 @@ type Agent struct {
 	busy    map[control.PodID]bool
 	gone    map[control.PodID]bool // taken down and reported, not yet out of the ledger
 	retry   map[control.PodID]*trouble
+	waiting map[control.PodID]plan.Trouble // why what is not started yet is not
 	done    chan result
 	starts  chan struct{} // a token for each pod being brought up
 	reports *reporter
@@ -91,7 +92,7 @@ func New(opt Options, journal *Journal) *Agent {
 	a := &Agent{
 		opt: opt, wants: plan.NewWants(), journal: journal,
 		busy: map[control.PodID]bool{}, gone: map[control.PodID]bool{},
-		linked: map[control.PodID]bool{}, shows: map[control.PodID]*plan.Pod{}, retry: map[control.PodID]*trouble{},
+		linked: map[control.PodID]bool{}, shows: map[control.PodID]*plan.Pod{}, retry: map[control.PodID]*trouble{}, waiting: map[control.PodID]plan.Trouble{},
 		bases: map[control.PodID]*basis{},
 		done:  make(chan result, 64), starts: make(chan struct{}, opt.Starts),
 	}
@@ -239,6 +240,7 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 		facts.Lease = a.opt.Lease.Lease(a.index)
 	}
 	steps, wake := plan.Steps(a.wants.Want, have, facts)
+	a.noteWithheld(have, facts)
 	for len(steps) > 0 {
 		n := slices.IndexFunc(steps, func(s plan.Action) bool { return s.Pod != steps[0].Pod })
 		if n < 0 {
@@ -420,7 +422,8 @@ func (a *Agent) health(targets []ProbeTarget) map[string]plan.Health {
 // differs from what the ledger has.
 func (a *Agent) report(have plan.Have, health map[string]plan.Health, now int64) {
 	for id, p := range a.wants.Want {
-		trouble := a.retry[id] != nil
+		_, withheld := a.waiting[id]
+		trouble := a.retry[id] != nil || withheld
 		if a.gone[id] || p.GivenUp || a.bases[id].holds(p, have[id], health, trouble) {
 			continue
 		}

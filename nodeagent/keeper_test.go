@@ -304,7 +304,11 @@ func TestLeases(t *testing.T) {
 		is := func(when, want string) {
 			t.Helper()
 			synctest.Wait()
-			if got := fmt.Sprintf("%+v", l.Lease(m.ring.State.Index())); got != want {
+			got := l.Lease(m.ring.State.Index())
+			if got.NoStart != (got.Why != "") {
+				t.Errorf("%s: nothing is started: %v, because of %q", when, got.NoStart, got.Why)
+			}
+			if got := fmt.Sprintf("{Stop:%v Grace:%d NoStart:%v}", got.Stop, got.Grace, got.NoStart); got != want {
 				t.Errorf("%s: %s, want %s", when, got, want)
 			}
 		}

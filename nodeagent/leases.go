@@ -2,10 +2,8 @@ package nodeagent
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -15,6 +13,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/lease"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/internal/deadline"
 )
 
 // LeasesOptions are what a node's lease is kept with. All are required but Log.
@@ -27,22 +26,26 @@ type LeasesOptions struct {
 	// Renew asks the leader, who may be this node, and returns how far its ledger has come.
 	Renew func(ctx context.Context) (index uint64, err error)
 	Now   func() int64 // ms that go on while the machine sleeps, equal in all processes of this boot
-	// File is where it is written by when what may run once must be dead: 8 bytes, little endian, ms of Now; 0: no
-	// limit. The guard reads it, and the next agent of this boot.
-	File string
-	Log  *slog.Logger // default: discard
+	// File is where it is written by when what may run once must be dead (package deadline). The guard and the pods' shims
+	// read it, and the next agent of this boot.
+	File  string
+	Guard Guard        // nil: there is none, and nobody waits for one
+	Log   *slog.Logger // default: discard
 }
 
 // Leases holds this node's ring lease: it renews it every second, and says what may be done under it.
 type Leases struct {
-	opt    LeasesOptions
-	file   *os.File
-	events chan struct{}
+	opt     LeasesOptions
+	file    *os.File
+	events  chan struct{}
+	company chan struct{} // alone is another
 
 	mu     sync.Mutex // guards what follows
 	holder lease.Holder
 	alone  bool // the ring has no other node: nobody to hold a lease against
 	phase  lease.Phase
+
+	unguarded string // why the guard does not run; "" if it does
 }
 
 // NewLeases goes on with the lease of the agent before; Run starts to renew it.
@@ -50,21 +53,21 @@ func NewLeases(o LeasesOptions) (*Leases, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Leases{opt: o, events: make(chan struct{}, 1), phase: lease.Held}
+	l := &Leases{opt: o, events: make(chan struct{}, 1), company: make(chan struct{}, 1), phase: lease.Held}
+	if o.Guard != nil {
+		l.unguarded = "the guard does not run yet"
+	}
 	f, err := os.OpenFile(o.File, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lease: %w", err)
 	}
 	l.file = f
-	var b [8]byte
-	switch _, err := f.ReadAt(b[:], 0); {
-	case errors.Is(err, io.EOF): // none yet
-	case err != nil:
+	kill, _, err := deadline.From(f)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read lease: %w", err), f.Close())
-	default:
-		if kill := int64(binary.LittleEndian.Uint64(b[:])); kill > 0 {
-			l.holder.Acknowledged(kill-lease.KillAfter, o.Now(), 0)
-		}
+	}
+	if kill > 0 {
+		l.holder.Acknowledged(int64(kill)-lease.KillAfter, o.Now(), 0)
 	}
 	l.look()
 	return l, nil
@@ -84,7 +87,13 @@ func (l *Leases) Lease(applied uint64) plan.Lease {
 		return plan.Lease{}
 	}
 	now := l.opt.Now()
-	p := plan.Lease{NoStart: !l.holder.MayStart(now, applied)}
+	var p plan.Lease
+	switch {
+	case !l.holder.MayStart(now, applied):
+		p.NoStart, p.Why = true, "this node has not heard of a majority for a while: what may run once may run elsewhere"
+	case l.unguarded != "":
+		p.NoStart, p.Why = true, "nothing would kill it here if this node was cut off: "+l.unguarded
+	}
 	if l.holder.Phase(now) != lease.Held {
 		p.Stop = true
 		if at := l.holder.KillAt(now); at > now {
@@ -98,6 +107,11 @@ func (l *Leases) Lease(applied uint64) plan.Lease {
 func (l *Leases) Run(ctx context.Context) error {
 	changes, cancel := l.opt.Ledger.Subscribe()
 	defer cancel()
+	if l.opt.Guard != nil {
+		guarding := make(chan struct{})
+		go func() { defer close(guarding); l.keepGuard(ctx) }()
+		defer func() { <-guarding }()
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	alone := false
@@ -139,6 +153,10 @@ func (l *Leases) look() (alone bool) {
 	if l.alone != alone {
 		l.alone = alone
 		l.write(now)
+		select {
+		case l.company <- struct{}{}:
+		default:
+		}
 	}
 	l.note(now)
 	return alone
@@ -164,11 +182,11 @@ func (l *Leases) renew(ctx context.Context) {
 
 // write tells the guard; l.mu is held.
 func (l *Leases) write(now int64) {
-	var b [8]byte
+	var kill deadline.Time
 	if !l.alone {
-		binary.LittleEndian.PutUint64(b[:], uint64(max(l.holder.KillAt(now), 1)))
+		kill = max(deadline.Time(l.holder.KillAt(now)), deadline.Past)
 	}
-	if _, err := l.file.WriteAt(b[:], 0); err != nil {
+	if err := deadline.Write(l.file, kill); err != nil {
 		l.opt.Log.Error("the guard cannot be told of the lease", "err", err)
 	}
 }
@@ -184,6 +202,10 @@ func (l *Leases) note(now int64) {
 	}
 	l.opt.Log.Warn("ring lease", "was", l.phase, "is", phase)
 	l.phase = phase
+	l.tellLocked()
+}
+
+func (l *Leases) tellLocked() {
 	select {
 	case l.events <- struct{}{}:
 	default:

@@ -142,24 +142,45 @@ func (a *Agent) held(now int64) map[control.PodID]bool {
 
 func (a *Agent) containerTroubles(id control.PodID) map[string]plan.Trouble {
 	t := a.retry[id]
-	if t == nil {
+	what, withheld := a.waiting[id]
+	if !withheld && t == nil {
 		return nil
 	}
-	if t.container != "" {
-		return map[string]plan.Trouble{t.container: t.what}
+	if !withheld {
+		if what = t.what; t.container != "" {
+			return map[string]plan.Trouble{t.container: what}
+		}
 	}
 	out := map[string]plan.Trouble{}
 	if p := a.wants.Want[id]; p != nil {
 		for i := range p.Spec.Containers {
-			out[p.Spec.Containers[i].Name] = t.what
+			out[p.Spec.Containers[i].Name] = what
 		}
 	}
 	return out
 }
 
+// noteWithheld notes why pods are not started that are to run and do not.
+func (a *Agent) noteWithheld(have plan.Have, facts plan.Facts) {
+	was := a.waiting
+	a.waiting = map[control.PodID]plan.Trouble{}
+	for id, p := range a.wants.Want {
+		why := plan.Withheld(p, facts)
+		if why == (plan.Trouble{}) || p.GivenUp || p.Deleting != 0 || p.Finished != 0 || have[id].Runs() {
+			continue
+		}
+		if a.waiting[id] = why; was[id] != why {
+			a.journal.Add(Event{Object: "Pod " + p.Namespace + "/" + p.Name, Reason: why.Reason, Message: why.Message})
+		}
+	}
+}
+
 func (a *Agent) troubles() map[control.PodID]map[string]plan.Trouble {
-	out := make(map[control.PodID]map[string]plan.Trouble, len(a.retry))
+	out := make(map[control.PodID]map[string]plan.Trouble, len(a.retry)+len(a.waiting))
 	for id := range a.retry {
+		out[id] = a.containerTroubles(id)
+	}
+	for id := range a.waiting {
 		out[id] = a.containerTroubles(id)
 	}
 	return out

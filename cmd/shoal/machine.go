@@ -110,7 +110,7 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 		return nil, err
 	}
 	for _, open := range []func(context.Context) error{
-		m.openStore, m.openListeners, m.openPeers, m.openLedger, m.openNetwork, m.openKeeping, m.openContainers, m.openPods, m.openSource,
+		m.openStore, m.openListeners, m.openPeers, m.openLedger, m.openNetwork, m.openContainers, m.openKeeping, m.openPods, m.openSource,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -305,7 +305,7 @@ func (m *machine) openContainers(ctx context.Context) (err error) {
 	}
 	o := containers.Options{
 		Instance: m.dir.Node.Instance(), DataDir: m.dir.Path("containerd"), RunDir: filepath.Join(m.opt.runDir, "c"), LogDir: m.opt.logDir,
-		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Peers: m.stores, Log: m.log,
+		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Deadline: m.leaseFile(), Peers: m.stores, Log: m.log,
 	}
 	if m.opt.containerd != "" {
 		o.Daemon, o.Address = nil, m.opt.containerd

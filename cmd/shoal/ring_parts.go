@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/internal/deadline"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
@@ -120,11 +121,11 @@ func (m *machine) openKeeping(context.Context) (err error) {
 		}
 	})
 	m.keeper = nodeagent.NewKeeper(nodeagent.KeeperOptions{
-		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Up: m.up, Now: bootTime, Log: m.log,
+		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Up: m.up, Now: deadline.Now, Log: m.log,
 	})
 	m.peering.keeper.Store(m.keeper)
 	m.leases, err = nodeagent.NewLeases(nodeagent.LeasesOptions{
-		Node: m.dir.Node.ID, Ledger: m.ledger, Renew: m.renewLease, Now: bootTime, File: filepath.Join(m.opt.runDir, "lease"), Log: m.log,
+		Node: m.dir.Node.ID, Ledger: m.ledger, Renew: m.renewLease, Now: deadline.Now, File: m.leaseFile(), Guard: m.containers, Log: m.log,
 	})
 	if err != nil {
 		return err
@@ -133,14 +134,8 @@ func (m *machine) openKeeping(context.Context) (err error) {
 	return nil
 }
 
-// bootTime is ms since the machine was started, sleep included.
-func bootTime() int64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		panic(fmt.Errorf("CLOCK_BOOTTIME: %w", err)) // Linux has had it since 2.6.39
-	}
-	return t.Nano() / 1_000_000
-}
+// leaseFile says by when what may run once must be dead.
+func (m *machine) leaseFile() string { return filepath.Join(m.opt.runDir, "lease") }
 
 func publicKey(k ed25519.PublicKey) string { return base64.StdEncoding.EncodeToString(k) }
 

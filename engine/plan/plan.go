@@ -29,6 +29,9 @@ type Pod struct {
 	GivenUp      bool                // the ledger knows it only as one to be taken down: it has no spec, and no status
 }
 
+// Leased tells whether the pod may run only as long as its node holds the ring lease.
+func (p *Pod) Leased() bool { return p.Fenced && !p.Kept }
+
 // Containers are all containers of the pod: init containers first, in the order of the spec.
 func (p *Pod) Containers() iter.Seq[*corev1.Container] {
 	return func(yield func(*corev1.Container) bool) {
@@ -64,6 +67,19 @@ type Seen struct {
 	Containers map[string]*Container // the newest instance of each, by container name
 }
 
+// Runs reports whether a container of the pod runs. A nil Seen has none.
+func (s *Seen) Runs() bool {
+	if s == nil {
+		return false
+	}
+	for _, c := range s.Containers {
+		if c.State == Running {
+			return true
+		}
+	}
+	return false
+}
+
 // alive reports whether a container of the pod has not ended.
 func (s *Seen) alive() bool {
 	for _, c := range s.Containers {
@@ -95,6 +111,7 @@ type Container struct {
 	ExitCode int32
 	Signal   int32
 	OOM      bool
+	Lapsed   bool   // it was killed because the node's lease was over
 	Message  string // what it left at terminationMessagePath, or the end of its log in its place
 	Streak   int    // failures in a row before this instance, for the back-off
 }

@@ -155,6 +155,8 @@ func (b *statusBuilder) terminated(c *Container) *corev1.ContainerStateTerminate
 	switch {
 	case c.OOM:
 		t.Reason = "OOMKilled"
+	case c.Lapsed:
+		t.Reason, t.Message = "LeaseOver", "the node's lease was over: what may run once may run elsewhere then"
 	case c.ExitCode != 0:
 		t.Reason = "Error"
 	}

@@ -70,9 +70,18 @@ type Facts struct {
 
 // Lease says what the ring lease allows with pods of which one may run. The zero Lease allows all.
 type Lease struct {
-	Stop    bool  // they are to stop: the lease ends, and another node may start them then
-	Grace   int64 // seconds that they have for it
-	NoStart bool  // none is started
+	Stop    bool   // they are to stop: the lease ends, and another node may start them then
+	Grace   int64  // seconds that they have for it
+	NoStart bool   // none is started
+	Why     string // NoStart: for people
+}
+
+// Withheld says why nothing of a pod is started now; the zero Trouble says that it may be.
+func Withheld(p *Pod, facts Facts) Trouble {
+	if p.Leased() && facts.Lease.NoStart {
+		return Trouble{Reason: "NoLease", Message: facts.Lease.Why}
+	}
+	return Trouble{}
 }
 
 // Backoff is Kubernetes' delay before a container is started again: none after the first failure, then 10 s,
@@ -152,16 +161,13 @@ func (p *podPlan) decide() {
 		p.stopAll("evicted: "+p.seen.Excess, evictionGrace)
 	case p.overdue():
 		p.stopAll("activeDeadlineSeconds passed", p.pod.specGrace())
-	case p.leased() && p.facts.Lease.Stop:
+	case p.pod.Leased() && p.facts.Lease.Stop:
 		p.stopAll("this node hears of no majority: one of its kind may soon run elsewhere", min(p.facts.Lease.Grace, p.pod.specGrace()))
-	case p.leased() && p.facts.Lease.NoStart:
+	case p.pod.Leased() && p.facts.Lease.NoStart:
 	default:
 		p.enter()
 	}
 }
-
-// leased tells whether the pod may run only as long as the node holds its lease.
-func (p *podPlan) leased() bool { return p.pod.Fenced && !p.pod.Kept }
 
 // evictionGrace is what a pod gets that used more of the node than it may, in seconds, as in Kubernetes.
 const evictionGrace = 1
@@ -361,6 +367,8 @@ func Ended(c *Container) string {
 	switch {
 	case c.OOM:
 		return "out of memory"
+	case c.Lapsed:
+		return "killed, as this node's lease was over"
 	case c.Signal != 0:
 		return fmt.Sprintf("ended by signal %d", c.Signal)
 	default:

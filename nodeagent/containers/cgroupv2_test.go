@@ -38,14 +38,14 @@ func TestFeature_CgroupV2(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(long, "unshare", "--mount", "--propagation", "private", "sh", "-c",
 		`mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$0" "$@"`, self, "-test.v", "-test.run",
-		"^(TestFeature_CgroupV2|TestRun|TestContainersOfAPodShareItsNamespaces|TestRestartKeepsThePodAndTwoLogs|TestStop|TestSignal|TestExec|TestReboot|TestFault_C3|TestClearKeepsImages|TestSecurity)$")
+		"^(TestFeature_CgroupV2|TestRun|TestContainersOfAPodShareItsNamespaces|TestRestartKeepsThePodAndTwoLogs|TestStop|TestSignal|TestExec|TestReboot|TestFault_C3|TestClearKeepsImages|TestSecurity|TestGuardKillsWithoutTheAgent|TestGuardKillsInTime|TestGuardsLife)$")
 	cmd.Env = append(os.Environ(), "SHOAL_TEST_UNIFIED=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if got := strings.Count(string(out), "\n--- PASS"); got != 11 {
-		t.Errorf("%d tests passed, want 11\n%s", got, out)
+	if got := strings.Count(string(out), "\n--- PASS"); got != 14 {
+		t.Errorf("%d tests passed, want 14\n%s", got, out)
 	}
 }
 

@@ -109,6 +109,7 @@ func (in *instance) seen() *plan.Container {
 		ExitCode: in.state.ExitCode,
 		Signal:   in.state.Signal,
 		OOM:      in.state.OOM,
+		Lapsed:   in.state.Lapsed,
 		Message:  in.message,
 	}
 	switch {
@@ -136,6 +137,9 @@ func (r *Runtime) adopt(ctx context.Context) error {
 			r.buryShim(p)
 			p.mu.Unlock()
 		}
+	}
+	if err := r.clearFences(); err != nil {
+		return err
 	}
 	scratch := filepath.Join(r.o.DataDir, "scratch")
 	left, err := os.ReadDir(scratch)

@@ -62,10 +62,13 @@ func (r *Runtime) holdProcesses(ctx context.Context, p *pod, want *plan.Pod) (pi
 			return 0, err
 		}
 	}
-	dir := record.InstanceDir(pauseName, attempt)
+	dir, limit := record.InstanceDir(pauseName, attempt), ""
+	if r.guarded(want) {
+		limit = r.o.Deadline
+	}
 	in := &instance{
 		pod: p, dir: filepath.Join(p.dir, record.Instances, dir), container: pauseName, attempt: attempt,
-		meta: record.Instance{ID: instanceID(p, pauseName, attempt), Container: pauseName, Attempt: attempt, Created: nowMilli(), Cgroup: r.podCgroup(p.id) + "/" + dir},
+		meta: record.Instance{ID: instanceID(p, pauseName, attempt), Container: pauseName, Attempt: attempt, Created: nowMilli(), Deadline: limit, Cgroup: r.podCgroup(p.id) + "/" + dir},
 	}
 	config, err := json.Marshal(r.pauseSpec(p, want, attempt))
 	if err != nil {

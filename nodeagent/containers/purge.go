@@ -32,7 +32,7 @@ func (r *Runtime) takeAway(ctx context.Context, images bool) error {
 	if images && r.daemon == nil {
 		errs = append(errs, r.purgeExternal(ctx))
 	}
-	errs = append(errs, r.Shutdown(ctx), unmountBelow(filepath.Join(r.o.DataDir, "containerd")))
+	errs = append(errs, r.EndGuard(), r.Shutdown(ctx), unmountBelow(filepath.Join(r.o.DataDir, "containerd")))
 	if images && r.daemon != nil {
 		errs = append(errs, os.RemoveAll(filepath.Join(r.o.DataDir, "containerd")))
 	}
@@ -41,7 +41,7 @@ func (r *Runtime) takeAway(ctx context.Context, images bool) error {
 		unmountBelow(r.o.RunDir),
 		os.RemoveAll(filepath.Join(r.o.DataDir, "scratch")),
 	)
-	for _, name := range []string{"pods", "exec", "runc", "containerd", "containerd.sock", "containerd.log", "agent.sock"} {
+	for _, name := range []string{"pods", "exec", "runc", "containerd", "containerd.sock", "containerd.log", "agent.sock", "fenced", "guard", "guard.log"} {
 		errs = append(errs, os.RemoveAll(filepath.Join(r.o.RunDir, name)))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -36,6 +36,9 @@ type Options struct {
 	// CgroupRoot is the cgroup below which pods get theirs, from each controller's root; default
 	// "/shoal-<instance>".
 	CgroupRoot string
+	// Deadline is the file that says by when what may run once must be dead (package deadline). Without it all pods run
+	// without a limit.
+	Deadline string
 	// Peers are the other nodes whose stores an image below LocalHost may be fetched from; default: none.
 	Peers func() []Peer
 	Log   *slog.Logger // default: discard
@@ -111,6 +114,9 @@ type Runtime struct {
 	spares spares
 	weighs bool // shares of the processors can be given: there is a cpu controller
 
+	guardMu sync.Mutex // guards guard
+	guard   *process   // that was started or adopted last; nil: none
+
 	mu     sync.Mutex // guards what follows
 	pods   map[control.PodID]*pod
 	change chan struct{} // closed and replaced whenever something may have exited
@@ -122,7 +128,7 @@ func Open(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("container runtime options: %w", err)
 	}
-	for _, dir := range []string{o.DataDir, o.RunDir, filepath.Join(o.RunDir, "pods"), filepath.Join(o.RunDir, "exec"), o.LogDir} {
+	for _, dir := range []string{o.DataDir, o.RunDir, filepath.Join(o.RunDir, "pods"), filepath.Join(o.RunDir, "exec"), filepath.Join(o.RunDir, "fenced"), o.LogDir} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, fmt.Errorf("container runtime: %w", err)
 		}
@@ -178,6 +184,11 @@ func (r *Runtime) Close() error {
 		return nil
 	}
 	r.stop()
+	r.guardMu.Lock()
+	if r.guard != nil {
+		r.guard.unwatch()
+	}
+	r.guardMu.Unlock()
 	if r.wake != nil {
 		r.wake.Close()
 	}

@@ -42,6 +42,11 @@ func (r *Runtime) CreateSandbox(ctx context.Context, want *plan.Pod) (netns stri
 	if err := record.Write(filepath.Join(p.dir, record.PodFile), meta); err != nil {
 		return "", fmt.Errorf("create sandbox: %w", err)
 	}
+	if r.guarded(want) {
+		if err := r.fence(want.ID); err != nil {
+			return "", fmt.Errorf("create sandbox: %w", err)
+		}
+	}
 	kinds := map[string]bool{"net": !want.Spec.HostNetwork, "ipc": !want.Spec.HostIPC, "uts": !want.Spec.HostNetwork}
 	if err := pinNamespaces(filepath.Join(p.dir, "ns"), hostname(want), kinds); err != nil {
 		return "", fmt.Errorf("create sandbox: %w", err)
@@ -92,6 +97,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, id control.PodID) error {
 	}
 	errs = []error{
 		r.removePodCgroup(id),
+		r.unfence(id),
 		os.RemoveAll(filepath.Join(r.o.DataDir, "scratch", string(id))),
 	}
 	if meta.ID != "" {

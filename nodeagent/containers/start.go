@@ -133,13 +133,18 @@ func (r *Runtime) resume(ctx context.Context, p *pod, in *instance) error {
 func (r *Runtime) newInstance(p *pod, l plan.Launch, im *image) *instance {
 	dir := record.InstanceDir(l.Container.Name, l.Attempt)
 	pod := record.Pod{ID: string(l.Pod.ID), Namespace: l.Pod.Namespace, Name: l.Pod.Name}
+	limit := ""
+	if r.guarded(l.Pod) {
+		limit = r.o.Deadline
+	}
 	return &instance{
 		pod: p, dir: filepath.Join(p.dir, record.Instances, dir), container: l.Container.Name, attempt: l.Attempt,
 		meta: record.Instance{
 			ID: instanceID(p, l.Container.Name, l.Attempt), Container: l.Container.Name, Attempt: l.Attempt,
 			Image: l.Digest, Streak: l.Streak, Created: nowMilli(),
-			Log:   logFile(r.podLogs(pod), l.Container.Name, l.Attempt),
-			Stdin: l.Container.Stdin, TTY: l.Container.TTY, Stop: im.config.StopSignal,
+			Log:      logFile(r.podLogs(pod), l.Container.Name, l.Attempt),
+			Deadline: limit,
+			Stdin:    l.Container.Stdin, TTY: l.Container.TTY, Stop: im.config.StopSignal,
 			Cgroup:  r.podCgroup(p.id) + "/" + dir,
 			Message: r.messageFile(p, l), MessageLog: l.Container.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError,
 		},

@@ -13,6 +13,7 @@ import (
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/internal/deadline"
 	"github.com/shoal-dev/shoal/nodeagent/containers/crilog"
 	"github.com/shoal-dev/shoal/nodeagent/containers/record"
 )
@@ -130,6 +131,14 @@ func (in *instance) close() {
 	in.log.Close()
 }
 
+// lapsed is an error when the instance may not run any more.
+func (in *instance) lapsed() error {
+	if in.meta.Deadline == "" || !deadline.Read(in.meta.Deadline).Over(deadline.Now()) {
+		return nil
+	}
+	return errors.New("this node's lease is over: it may run elsewhere")
+}
+
 // started notes that the first process runs.
 func (in *instance) started(pid int, at time.Time) error {
 	in.mu.Lock()
@@ -155,6 +164,7 @@ func (in *instance) exited(code int32, at time.Time) error {
 	in.state.ExitCode = code
 	in.state.Signal = record.SignalOf(code)
 	in.state.OOM = in.state.OOM || oom
+	in.state.Lapsed = in.state.Signal == int32(unix.SIGKILL) && in.lapsed() != nil
 	return record.Write(filepath.Join(in.dir, record.StateFile), in.state)
 }
 

@@ -42,6 +42,11 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*ta
 	if err != nil {
 		return nil, err
 	}
+	if err := in.lapsed(); err != nil { // Start would say so too, after all the work
+		in.handedOver()
+		in.close()
+		return nil, err
+	}
 	r.Terminal = in.meta.TTY
 	r.Stdin, r.Stdout, r.Stderr = in.stdin, in.stdout, in.stderr
 	s.mu.Lock()
@@ -62,9 +67,17 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*ta
 	return resp, err
 }
 
-// Start lets the container's first process, or an exec, run.
+// Start lets the container's first process, or an exec, run; past its deadline it does not. Asked here and not before,
+// no deadline comes in between unnoticed: runc's process that waits to become the container's is in its cgroup, where the
+// guard kills it. An agent that was halted between its decision and this call may go on with it when the lease is
+// long over.
 func (s *service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.StartResponse, error) {
 	at := time.Now()
+	if in := s.instance(r.ID); in != nil {
+		if err := in.lapsed(); err != nil {
+			return nil, err
+		}
+	}
 	resp, err := s.TTRPCTaskService.Start(ctx, r)
 	if err != nil || r.ExecID != "" {
 		return resp, err

@@ -53,6 +53,7 @@ type Instance struct {
 	Log      string `json:"log"`                // CRI log file; empty: output is discarded
 	LogBytes int64  `json:"logBytes,omitempty"` // a log file is rotated past this size
 	LogFiles int    `json:"logFiles,omitempty"` // how many are kept, the current one included
+	Deadline string `json:"deadline,omitempty"` // file that says until when it may run (package deadline); "": it may
 	Stdin    bool   `json:"stdin,omitempty"`
 	TTY      bool   `json:"tty,omitempty"`
 	Stop     string `json:"stop,omitempty"`    // the image's stop signal, "SIGTERM" if empty
@@ -73,7 +74,8 @@ type State struct {
 	Finished int64 `json:"finished,omitempty"` // 0 while it runs
 	ExitCode int32 `json:"exitCode,omitempty"` // 128+signal when a signal ended it
 	Signal   int32 `json:"signal,omitempty"`
-	OOM      bool  `json:"oom,omitempty"` // the kernel killed one of its processes for want of memory
+	OOM      bool  `json:"oom,omitempty"`    // the kernel killed one of its processes for want of memory
+	Lapsed   bool  `json:"lapsed,omitempty"` // it was killed, and past its deadline
 }
 
 // Read decodes the JSON file at path into v.

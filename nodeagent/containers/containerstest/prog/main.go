@@ -8,6 +8,7 @@
 //	prog eat MB               touches that much memory
 //	prog spin                 uses a CPU without end
 //	prog child STEP...        runs prog with the step as a child, and waits
+//	prog hop N                N processes that are another one all the time: each forks and exits
 //	prog serve ADDR           HTTP: answers with the host's name
 //	prog ignore SIG           goes on when the signal comes (TERM, INT, USR1)
 //	prog trap SIG CODE        exits with the code when the signal comes
@@ -96,6 +97,12 @@ func do(name string, args []string) error {
 		if err := c.Run(); err != nil {
 			fmt.Println("child:", err)
 		}
+	case "hop":
+		for range number(args[0]) {
+			if pid, _, _ := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0); pid == 0 {
+				hop()
+			}
+		}
 	case "serve":
 		host, _ := os.Hostname()
 		return http.ListenAndServe(args[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -129,6 +136,15 @@ func do(name string, args []string) error {
 		return fmt.Errorf("unknown step %q", name)
 	}
 	return nil
+}
+
+// hop never returns. Nothing of the runtime may be used: of its threads the fork has left one.
+func hop() {
+	for {
+		if pid, _, _ := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0); pid != 0 {
+			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+	}
 }
 
 var kept [][]byte // what eat holds on to
