@@ -43,9 +43,8 @@ func (l *Leases) keepGuard(ctx context.Context) {
 			}
 			continue
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && l.guards(err.Error()) {
 			l.opt.Log.ErrorContext(ctx, "no guard: what may run once is not started here; will retry", "err", err)
-			l.guards(err.Error())
 		}
 		select {
 		case <-time.After(guardPause):
@@ -60,13 +59,14 @@ func (l *Leases) isAlone() bool {
 	return l.alone
 }
 
-// guards notes that the guard runs, or why it does not.
-func (l *Leases) guards(unguarded string) {
+// guards notes that the guard runs, or why it does not, and tells whether that is news.
+func (l *Leases) guards(unguarded string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.unguarded == unguarded {
-		return
+		return false
 	}
 	l.unguarded = unguarded
 	l.tellLocked()
+	return true
 }
