@@ -36,6 +36,7 @@ type Options struct {
 	Volumes    Volumes
 	Probes     Probes
 	Lease      Lease         // nil: none is needed
+	Renders    *OwnRenders   // what this node has rendered itself; nil: nobody asks
 	Resync     time.Duration // look again although nothing was reported; default 30 s
 	Starts     int           // pods that are brought up at the same time; default one more than processors, as each waits now and then
 	Drain      time.Duration // from the last endpoint's leaving to SIGTERM, for connections under way; default 200 ms
@@ -64,6 +65,8 @@ type Agent struct {
 	gone    map[control.PodID]bool // taken down and reported, not yet out of the ledger
 	retry   map[control.PodID]*trouble
 	waiting map[control.PodID]plan.Trouble // why what is not started yet is not
+	lacking map[control.PodID]plan.Trouble // what of a pod has not, at the last look
+	own     map[control.PodID]*plan.Pod    // all that it is made of has come out of a render of this node's own
 	done    chan result
 	starts  chan struct{} // a token for each pod being brought up
 	reports *reporter
@@ -92,7 +95,7 @@ func New(opt Options, journal *Journal) *Agent {
 	a := &Agent{
 		opt: opt, wants: plan.NewWants(), journal: journal,
 		busy: map[control.PodID]bool{}, gone: map[control.PodID]bool{},
-		linked: map[control.PodID]bool{}, shows: map[control.PodID]*plan.Pod{}, retry: map[control.PodID]*trouble{}, waiting: map[control.PodID]plan.Trouble{},
+		linked: map[control.PodID]bool{}, shows: map[control.PodID]*plan.Pod{}, retry: map[control.PodID]*trouble{}, waiting: map[control.PodID]plan.Trouble{}, own: map[control.PodID]*plan.Pod{},
 		bases: map[control.PodID]*basis{},
 		done:  make(chan result, 64), starts: make(chan struct{}, opt.Starts),
 	}
@@ -128,6 +131,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.opt.Lease != nil {
 		leased = a.opt.Lease.Events()
 	}
+	var rendered <-chan struct{} // likewise
+	if a.opt.Renders != nil {
+		rendered = a.opt.Renders.events
+	}
 	full := true
 	for {
 		begun := time.Now()
@@ -153,6 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-a.opt.Probes.Events():
 		case <-a.opt.Volumes.Events():
 		case <-leased:
+		case <-rendered:
 		case r := <-a.done:
 			a.finish(ctx, r)
 		case <-wake.C:
@@ -239,6 +247,7 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	if a.opt.Lease != nil {
 		facts.Lease = a.opt.Lease.Lease(a.index)
 	}
+	facts.Unrendered = a.unrendered()
 	steps, wake := plan.Steps(a.wants.Want, have, facts)
 	a.noteWithheld(have, facts)
 	for len(steps) > 0 {

@@ -19,10 +19,11 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// DeployOptions are what a Deployer is made of; all but Ring are required.
+// DeployOptions are what a Deployer is made of; all but Ring and Renders are required.
 type DeployOptions struct {
 	Node     place.NodeID
-	Ring     Ring // nil: this node is the only one
+	Ring     Ring        // nil: this node is the only one
+	Renders  *OwnRenders // nil: nobody asks what this node has rendered itself
 	Votes    *Votes
 	Ledger   Ledger
 	Content  Content
@@ -42,6 +43,7 @@ type Deployer struct {
 	work sync.Mutex // held while a commit is rendered and activated
 
 	searched map[string]source.ID // by vanished environment: no word retires it in this commit and those before it
+	rendered map[string]string    // by environment: what was tried last to render all that it runs, in vain
 
 	mu       sync.Mutex // guards what follows
 	verdicts map[string]Verdict
@@ -73,7 +75,7 @@ type Verdict struct {
 
 // NewDeployer makes a Deployer.
 func NewDeployer(opt DeployOptions) *Deployer {
-	return &Deployer{opt: opt, searched: map[string]source.ID{}, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]spot{}}
+	return &Deployer{opt: opt, searched: map[string]source.ID{}, rendered: map[string]string{}, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]spot{}}
 }
 
 // Verdicts are the newest ones, by environment.
@@ -88,6 +90,7 @@ func (d *Deployer) Verdicts() map[string]Verdict {
 func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, error) {
 	d.work.Lock()
 	defer d.work.Unlock()
+	defer d.saveRenders(ctx)
 	list, err := d.list(ctx)
 	if err != nil {
 		return nil, err
@@ -98,7 +101,7 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	if len(list.problems) > 0 {
 		v := Verdict{Environment: "", Ref: d.opt.Branch, Problems: list.problems}
 		d.note(v)
-		return []Verdict{v}, nil
+		return []Verdict{v}, d.renderActive(ctx, list)
 	}
 	refs := make([]string, len(list.environments))
 	for i, env := range list.environments {
@@ -111,7 +114,7 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 		verdicts, err := d.round(ctx, list.environments, progress)
 		out = append(out, verdicts...)
 		retired, gone := d.vanished(ctx, list, progress)
-		err = errors.Join(err, gone)
+		err = errors.Join(err, gone, d.renderActive(ctx, list))
 		// What one environment gave up, another may have been refused for.
 		if err != nil || !retired && !slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Changed }) {
 			return out, err
@@ -348,6 +351,9 @@ func (d *Deployer) compile(ctx context.Context, env render.Environment, commit s
 		apps[i] = rendered[i].App
 	}
 	v.Apps = len(apps)
+	if d.opt.Renders != nil {
+		d.opt.Renders.add(env.Name, rendered)
+	}
 	var previous *desired.Set
 	if active != nil {
 		b, err := d.opt.Content.Get(active.D)

@@ -84,6 +84,7 @@ func (n *Node) environments(ctx context.Context, s *cluster.State) []api.Environ
 			env.Subject, env.Author = c.Subject(), c.Author.String()
 		}
 		addVerdict(&env, verdicts[e.Name])
+		env.Problems = append(env.Problems, n.Deployer.foreign(e)...)
 		delete(verdicts, e.Name)
 		out = append(out, env)
 	}

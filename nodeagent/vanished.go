@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/source"
@@ -108,16 +109,50 @@ func (d *Deployer) word(ctx context.Context, newest source.ID, environment strin
 	return source.Commit{}, nil
 }
 
-// retire takes an environment away; its pods stop gracefully.
-func (d *Deployer) retire(ctx context.Context, env *cluster.Environment, by source.Commit, progress io.Writer) error {
-	why := fmt.Sprintf("commit %s %q by %s", by.ID.Short(), by.Subject(), by.Author)
+// retiredWithin bounds how long a node waits for the leader to retire an environment; then it looks again, and does it
+// itself if it leads by then.
+const retiredWithin = 5 * time.Second
+
+// awaitRetired returns when an environment is not what it was any more.
+func (d *Deployer) awaitRetired(ctx context.Context, env *cluster.Environment) error {
+	ctx, cancel := context.WithTimeout(ctx, retiredWithin)
+	defer cancel()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if now := d.active(env.Name); now == nil || now.Index != env.Index {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the leader has not retired it yet: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (d *Deployer) appendRetire(ctx context.Context, environment, why string) error {
 	const most = 1000 // bytes, for an author's subject may be long
-	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Retire: &cluster.Retire{Environment: env.Name, Why: strings.ToValidUTF8(why[:min(len(why), most)], "")}})
+	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Retire: &cluster.Retire{Environment: environment, Why: strings.ToValidUTF8(why[:min(len(why), most)], "")}})
 	if err != nil {
 		return fmt.Errorf("append to the ledger: %w", err)
 	}
 	if out.Rejected != "" {
 		return fmt.Errorf("the ring refused to retire it: %s", out.Rejected)
+	}
+	return nil
+}
+
+// retire takes an environment away; its pods stop gracefully. The leader says so for all: the others see the same
+// commit, and wait for it.
+func (d *Deployer) retire(ctx context.Context, env *cluster.Environment, by source.Commit, progress io.Writer) error {
+	why := fmt.Sprintf("commit %s %q by %s", by.ID.Short(), by.Subject(), by.Author)
+	if d.opt.Ring != nil && !d.opt.Ring.Leading() {
+		if err := d.awaitRetired(ctx, env); err != nil {
+			return err
+		}
+	} else if err := d.appendRetire(ctx, env.Name, why); err != nil {
+		return err
 	}
 	delete(d.searched, env.Name)
 	d.forget(func(name string) bool { return name == env.Name })

@@ -169,7 +169,7 @@ func (a *Agent) noteWithheld(have plan.Have, facts plan.Facts) {
 		if why == (plan.Trouble{}) || p.GivenUp || p.Deleting != 0 || p.Finished != 0 || have[id].Runs() {
 			continue
 		}
-		if a.waiting[id] = why; was[id] != why {
+		if a.waiting[id] = why; was[id] != why && why.Reason != notRendered {
 			a.journal.Add(Event{Object: "Pod " + p.Namespace + "/" + p.Name, Reason: why.Reason, Message: why.Message})
 		}
 	}

@@ -68,6 +68,7 @@ type machine struct {
 	leases     *nodeagent.Leases
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
+	renders    *nodeagent.OwnRenders
 	agent      *nodeagent.Agent
 	deployer   *nodeagent.Deployer
 	node       *nodeagent.Node
@@ -363,7 +364,8 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 	}
 	m.renderer = renderer.New(renderer.Options{Command: []string{self, roleRenderer}, Log: m.log})
 	m.onClose(func() error { m.renderer.Close(); return nil })
-	return nil
+	m.renders, err = nodeagent.OpenOwnRenders(m.dir.Path("renders"))
+	return err
 }
 
 // wire joins the parts: the loop, and what makes commits the desired state.
@@ -371,10 +373,10 @@ func (m *machine) wire() {
 	ledger := newLedgerPart(m)
 	m.agent = nodeagent.New(nodeagent.Options{
 		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls, m.taggedAs}, Links: linksPart{m.links},
-		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Resync: m.opt.resync, Log: m.log,
+		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
-		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(),
+		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders,
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls, m.taggedAs},
 		Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
@@ -403,6 +405,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return api.NewPodsServer(m.node.Here(), m.log).Serve(ctx, m.peers.Commands()) })
 	g.Go(func() error { return m.looks.run(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
+	g.Go(func() error { return m.renderWanted(ctx) })
 	g.Go(func() error { return m.followRefs(ctx) })
 	if l := m.listeners["git"]; l != nil {
 		server, err := githost.New(githost.Options{

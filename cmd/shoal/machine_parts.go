@@ -104,6 +104,22 @@ func (m *machine) follow(ctx context.Context) error {
 	}
 }
 
+// renderWanted has the deployer render what is to run here and that this node has not rendered, and fetch it where it
+// follows a forge.
+func (m *machine) renderWanted(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-m.renders.Wanted():
+		}
+		m.looks.nudge()
+		if m.opt.repository != "" {
+			m.mirror.Wake()
+		}
+	}
+}
+
 // pushed judges what was just pushed and shows on the client's terminal what becomes of it. When the client goes
 // away, the work goes on.
 func (m *machine) pushed(ctx context.Context, progress io.Writer) {

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
 )
 
 // Want is what one node must run.
@@ -26,7 +27,14 @@ type Pod struct {
 	NodeName     string
 	NodeIP       netip.Addr
 	NodeCapacity corev1.ResourceList // what resourceFieldRef gives for a limit that is not set
+	Parts        []Part              // the objects that it is made of: its own first
 	GivenUp      bool                // the ledger knows it only as one to be taken down: it has no spec, and no status
+}
+
+// Part is an object of Git that a pod is made of.
+type Part struct {
+	Environment string
+	Digest      desired.Digest
 }
 
 // Leased tells whether the pod may run only as long as its node holds the ring lease.
@@ -79,6 +87,9 @@ func (s *Seen) Runs() bool {
 	}
 	return false
 }
+
+// begun reports whether a container of the pod was ever made here.
+func (s *Seen) begun() bool { return len(s.Containers) > 0 }
 
 // alive reports whether a container of the pod has not ended.
 func (s *Seen) alive() bool {

@@ -66,6 +66,9 @@ type Facts struct {
 	Stale  map[control.PodID]bool // pods whose volumes may not be as the newest want has them
 	Now    int64                  // ms since 1970
 	Lease  Lease
+	// Unrendered are pods of which something has not come out of a render of this node's own, and why. What is in no
+	// commit is not run, whoever has put it into the ledger: such pods are not begun. Those that were go on.
+	Unrendered map[control.PodID]Trouble
 }
 
 // Lease says what the ring lease allows with pods of which one may run. The zero Lease allows all.
@@ -76,8 +79,11 @@ type Lease struct {
 	Why     string // NoStart: for people
 }
 
-// Withheld says why nothing of a pod is started now; the zero Trouble says that it may be.
+// Withheld says why a pod is not begun now, or none of its containers is started; the zero Trouble says that they may be.
 func Withheld(p *Pod, facts Facts) Trouble {
+	if t := facts.Unrendered[p.ID]; t != (Trouble{}) {
+		return t
+	}
 	if p.Leased() && facts.Lease.NoStart {
 		return Trouble{Reason: "NoLease", Message: facts.Lease.Why}
 	}
@@ -164,10 +170,13 @@ func (p *podPlan) decide() {
 	case p.pod.Leased() && p.facts.Lease.Stop:
 		p.stopAll("this node hears of no majority: one of its kind may soon run elsewhere", min(p.facts.Lease.Grace, p.pod.specGrace()))
 	case p.pod.Leased() && p.facts.Lease.NoStart:
+	case p.unrendered() && !p.seen.begun():
 	default:
 		p.enter()
 	}
 }
+
+func (p *podPlan) unrendered() bool { return p.facts.Unrendered[p.pod.ID] != (Trouble{}) }
 
 // evictionGrace is what a pod gets that used more of the node than it may, in seconds, as in Kubernetes.
 const evictionGrace = 1
@@ -250,7 +259,7 @@ func (p *podPlan) enter() {
 	case !p.seen.Linked && !p.pod.Spec.HostNetwork:
 		p.add(Action{Op: Relink, Why: "its link, address or route is missing"})
 	}
-	if p.seen.Namespaces && p.facts.Stale[p.pod.ID] {
+	if p.seen.Namespaces && p.facts.Stale[p.pod.ID] && !p.unrendered() {
 		p.add(Action{Op: Refresh, Why: "what its volumes show may have changed"})
 	}
 	for i := range p.pod.Spec.InitContainers {

@@ -245,6 +245,12 @@ stop     dev/web-p/app  # this node hears of no majority: one of its kind may so
 		{"the lease is back", one, up(ended("app-0", 137, 0, 0)), minute, Facts{Images: map[string]bool{"a": true}}, fenced, `
 start    dev/web-p/app #1  # exited with 137; streak 1
 `},
+		{"not rendered here", one, nil, 0, Facts{Images: map[string]bool{"a": true}, Unrendered: map[control.PodID]Trouble{"p": {Reason: "NotRendered"}}}, nil, "\n"},
+		{"running, and not rendered here as it is now", one, up(ended("app-0", 137, 0, 0)), minute, Facts{
+			Images: map[string]bool{"a": true}, Stale: map[control.PodID]bool{"p": true}, Unrendered: map[control.PodID]Trouble{"p": {Reason: "NotRendered"}},
+		}, nil, `
+start    dev/web-p/app #1  # exited with 137; streak 1
+`},
 		{"kept in isolation", one, up(runs("app-0")), 0, Facts{Lease: Lease{Stop: true, NoStart: true}}, func(p *Pod) { fenced(p); p.Kept = true }, "\n"},
 		{"others know of no lease", one, up(runs("app-0")), 0, Facts{Lease: Lease{Stop: true, NoStart: true}}, nil, "\n"},
 	}

@@ -83,6 +83,7 @@ func (w *Wants) Update(s *cluster.State, id place.NodeID, content desired.Conten
 			continue
 		}
 		p.Spec, p.Annotations, p.Images = &pod.Spec, pod.Annotations, record.Images
+		p.Parts = append([]Part{{record.Environment, record.Object}}, p.Parts...)
 		if node != nil {
 			p.NodeName, p.NodeIP, p.NodeCapacity = node.Name, node.Address, capacity(node.Capacity)
 		}
@@ -125,6 +126,7 @@ func (w *Wants) configure(s *cluster.State, p *Pod, m *made, known map[desired.D
 			continue
 		}
 		m.configs = append(m.configs, object.Digest)
+		p.Parts = append(p.Parts, Part{object.Environment, object.Digest})
 		value, ok := w.configs[object.Digest]
 		if !ok {
 			if value, ok = known[object.Digest]; !ok {
