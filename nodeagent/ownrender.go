@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
@@ -78,7 +79,7 @@ func (d *Deployer) renderOf(ctx context.Context, env *cluster.Environment, l *li
 		d.opt.Renders.explain(env.Name, plan.Trouble{Reason: notRendered, Message: fmt.Sprintf("commit %s is not on this node yet: %v", env.Commit.Short(), err)})
 		return ctx.Err()
 	}
-	s := search{Deployer: d, env: env}
+	s, begun := search{Deployer: d, env: env}, time.Now()
 	for declared, err := range s.declarations(ctx, l) {
 		if err != nil {
 			return err
@@ -91,6 +92,7 @@ func (d *Deployer) renderOf(ctx context.Context, env *cluster.Environment, l *li
 		}
 	}
 	if lacking = d.lacking(env.Name); len(lacking) == 0 {
+		d.opt.Log.InfoContext(ctx, "rendered what the ring runs", "environment", env.Name, "commit", env.Commit.Short(), "commits", s.renders, "took", milliseconds(begun, time.Now()))
 		d.opt.Renders.explain(env.Name, plan.Trouble{})
 		return nil
 	}
@@ -106,6 +108,7 @@ func (d *Deployer) renderOf(ctx context.Context, env *cluster.Environment, l *li
 type search struct {
 	*Deployer
 	env      *cluster.Environment
+	renders  int
 	mismatch string // what the render of the active commit by the newest declaration came to
 }
 
@@ -195,6 +198,7 @@ func (s *search) render(ctx context.Context, declared render.Environment, commit
 		}
 		return fmt.Errorf("render %s: %w", commit.Short(), err)
 	}
+	s.renders++
 	s.opt.Renders.add(s.env.Name, apps)
 	if commit != s.env.Commit {
 		return nil

@@ -8,6 +8,8 @@
 //	             when it ended. Nothing that runs, starts, restarts or ends needs it, unless an image is new.
 //	shim         the containers of one pod (package podshim): runc, CRI logs, exits. Started with the sandbox, ends with
 //	             it, so that a container that is restarted costs no more than runc does. Outlives agent and containerd.
+//	guard        one process for the instance while the node has a ring (package guard): kills what may run once when the
+//	             ring lease is over, whatever has become of the agent. Outlives the agent.
 //	kernel       a pod's network, IPC and UTS namespaces, pinned by bind mounts: no pause process, unless its containers
 //	             share their processes, whose namespace cannot be pinned (pause.go). Its cgroup, and its /dev/shm.
 //	run dir      the records between shim and agent (package record), on a tmpfs; List reads these and nothing else.
@@ -27,6 +29,9 @@
 // directory over the image's layers. The layers' directories come from a read-only snapshot ("view") made
 // when the image was pulled, which containerd's garbage collection regards as a root, and which is asked for once.
 // instance.json is written last, then runc creates and starts through the shim. The shim writes state.json.
+//
+// A pod that may run only under the ring lease (plan.Pod.Leased) is in RUN/fenced from before its first container until
+// after its last, for the guard, and its shim starts nothing past the deadline.
 //
 // When a container ends, the shim waits for the last of its output (100 ms at most), looks whether the kernel killed
 // for memory, replaces state.json and knocks at RUN/agent.sock. Events passes that on. A lost knock costs a resync.
