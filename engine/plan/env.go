@@ -16,10 +16,16 @@ import (
 // Environ is the environment of a container in Kubernetes' order: service variables, envFrom, env; a later
 // name wins and $(VAR) is expanded from what came before. A missing ConfigMap, Secret or key that is not
 // optional is an error that names it.
+//
+// A pod of which one may run gets its epoch as SHOAL_EPOCH, a number that is higher than that of any before it: who keeps its
+// data can refuse one that was believed dead and writes on.
 func Environ(p *Pod, c *corev1.Container) ([]string, error) {
 	vars := map[string]string{}
 	for _, v := range p.ServiceEnv {
 		vars[v.Name] = v.Value
+	}
+	if p.Fenced {
+		vars["SHOAL_EPOCH"] = strconv.FormatUint(p.Epoch, 10)
 	}
 	own := map[string]string{}
 	for _, from := range c.EnvFrom {

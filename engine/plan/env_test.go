@@ -66,6 +66,18 @@ func TestEnviron(t *testing.T) {
 	}
 }
 
+func TestEpoch(t *testing.T) {
+	p := environmentPod(t, `{name: app, image: a, env: [{name: TOKEN, value: "e$(SHOAL_EPOCH)"}]}`)
+	p.Epoch = 4711
+	for fenced, want := range map[bool]string{false: "TOKEN=e$(SHOAL_EPOCH)", true: "SHOAL_EPOCH=4711 TOKEN=e4711"} {
+		p.Fenced = fenced
+		env, err := Environ(p, &p.Spec.Containers[0])
+		if got := strings.Join(env[2:], " "); err != nil || got != want {
+			t.Errorf("fenced %v: %s, %v, want %s", fenced, got, err, want)
+		}
+	}
+}
+
 func TestArgv(t *testing.T) {
 	c := &corev1.Container{Command: []string{"/app", "--to=$(TO)"}, Args: []string{"$$(TO)", "$(NONE)", "$(EMPTY)"}}
 	command, args := Argv(c, []string{"TO=a=b", "EMPTY="})
