@@ -19,21 +19,39 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 )
 
 func newDev(*globals) *cobra.Command {
 	var o agentOptions
 	var keep bool
 	var images string
+	var nodes int
 	cmd := &cobra.Command{
 		Use: "dev DIR", Short: "Run a directory of manifests on this machine, and every change of it",
 		Long: `Runs agent, Git server and registry in this terminal, and makes every state of DIR a commit in a store of its own: your index,
 HEAD and objects are never touched. What Git ignores is left out. Ctrl-C stops the pods and removes what was made on the machine; data
-stays for the next time.`,
+stays for the next time.
+
+--nodes 3 does it on a ring of three: an agent for each node, as several machines run it, each in a network namespace of its own with an
+address that this machine reaches. Git server and registry are those of node1, and commands ask it. To see a node lost, pull its cable:
+
+  sudo ip -n shoal-node2-... link set eth0 down      ("ip netns" lists them)`,
 		Args: exactly(1, "a directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var handedOn []string // to the agents of --nodes
 			if o.logLevel == "info" && !cmd.Flags().Changed("log-level") {
 				o.logLevel = "warn"
+			}
+			if cmd.Flags().Changed("nodes") {
+				args, err := localArgs(cmd)
+				if err == nil && (nodes < 1 || nodes > maxLocalNodes) {
+					err = usageError{fmt.Errorf("--nodes %d: expected 1 to %d", nodes, maxLocalNodes)}
+				}
+				if err != nil {
+					return err
+				}
+				handedOn = args
 			}
 			for flag, to := range map[string]*string{"gossip": &o.gossip, "peers": &o.peers} {
 				if !cmd.Flags().Changed(flag) {
@@ -52,11 +70,16 @@ stays for the next time.`,
 			if err != nil {
 				return err
 			}
-			return dev(cmd.Context(), devOptions{o, args[0], images, keep, terminal}, out, log)
+			d := devOptions{o, args[0], images, keep, terminal}
+			if nodes > 0 {
+				return devNodes(cmd.Context(), d, nodes, handedOn, out, errs, log)
+			}
+			return dev(cmd.Context(), d, out, log)
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave the pods running at the end")
+	cmd.Flags().IntVar(&nodes, "nodes", 0, "run a ring of so many nodes on this machine, each in a network namespace; 1 to 9")
 	cmd.Flags().StringVar(&images, "images", "", "OCI archive whose images are put into the registry first")
 	return cmd
 }
@@ -102,9 +125,18 @@ func dev(ctx context.Context, o devOptions, w io.Writer, log *slog.Logger) error
 	return reset(end, o.agent, true)
 }
 
-// watchDirectory commits every state of a directory to the node's default branch and shows what becomes of it. A newer
-// state does not wait for the roll-out of the one before.
+// watchDirectory commits every state of a directory to the node's default branch and shows what becomes of it.
 func (m *machine) watchDirectory(ctx context.Context, root string, w io.Writer) error {
+	commit := func() (source.ID, error) { return commitDirectory(ctx, m.mirror, m.opt.branch, root) }
+	return watchDirectory(ctx, root, w, commit, func(ctx context.Context) {
+		m.pushed(ctx, w)
+		m.announce(ctx, w)
+	})
+}
+
+// watchDirectory has every state of a directory committed, and what becomes of it shown. A newer state does not wait for
+// the roll-out of the one before: its showing is ended.
+func watchDirectory(ctx context.Context, root string, w io.Writer, commit func() (source.ID, error), show func(ctx context.Context)) error {
 	const pause = 200 * time.Millisecond // between looks; a look of an unchanged tree reads names and times alone
 	var last string
 	var committed source.ID
@@ -117,13 +149,13 @@ func (m *machine) watchDirectory(ctx context.Context, root string, w io.Writer) 
 		}
 		if now != last {
 			last = now
-			id, err := m.commitDirectory(ctx, root)
+			id, err := commit()
 			if err != nil {
 				fmt.Fprintln(w, err)
 			} else if id != committed {
 				committed = id
 				stop()
-				stop = m.show(ctx, w)
+				stop = begin(ctx, show)
 			}
 		}
 		select {
@@ -134,16 +166,15 @@ func (m *machine) watchDirectory(ctx context.Context, root string, w io.Writer) 
 	}
 }
 
-// show judges the newest commit and tells of its roll-out until all is ready; the function it returns ends the telling.
-func (m *machine) show(ctx context.Context, w io.Writer) (stop func()) {
+// begin sets f going; the function it returns ends it.
+func begin(ctx context.Context, f func(ctx context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	shown := make(chan struct{})
+	over := make(chan struct{})
 	go func() {
-		defer close(shown)
-		m.pushed(ctx, w)
-		m.announce(ctx, w)
+		defer close(over)
+		f(ctx)
 	}()
-	return func() { cancel(); <-shown }
+	return func() { cancel(); <-over }
 }
 
 // fingerprint changes when a file below root does: names, sizes and times of change.
@@ -175,35 +206,42 @@ func fingerprint(root string) (string, error) {
 	return string(h.Sum(nil)), err
 }
 
-// commitDirectory writes the directory's state as a commit on the default branch of the node's own store. An
-// unchanged tree makes no commit.
-func (m *machine) commitDirectory(ctx context.Context, root string) (source.ID, error) {
+// commitDirectory writes the directory's state as a commit on a branch of a store of ours. An unchanged tree makes no
+// commit.
+func commitDirectory(ctx context.Context, mirror *gitsync.Mirror, branch, root string) (source.ID, error) {
 	tree, err := source.FromFS(os.DirFS(root), source.FSOptions{Ignore: gitIgnored(ctx, root)})
 	if err != nil {
 		return "", err
 	}
-	ref := source.FullRefName(m.opt.branch)
-	head, _, err := sourcePart{m.mirror}.Head(ctx, ref)
+	ref := source.FullRefName(branch)
+	head, _, err := sourcePart{mirror}.Head(ctx, ref)
 	if err != nil {
 		return "", err
 	}
 	c := source.Commit{Message: "working tree of " + root + "\n"}
 	c.Author = source.Person{Name: "shoal dev", Email: "dev@shoal.local", When: time.Now()}
 	c.Committer = c.Author
-	return m.mirror.Write(ctx, ref, head, tree, c)
+	return mirror.Write(ctx, ref, head, tree, c)
 }
 
-// announce waits until the node ports answer HTTP with 200 and prints where, for people to click on. What speaks
-// something else, or does not answer within half a minute, is passed over.
+// announce waits until the node ports answer HTTP with 200 and prints where, for people to click on.
 func (m *machine) announce(ctx context.Context, w io.Writer) {
+	var urls []string
+	for _, p := range m.agent.Tables().Ports {
+		if p.NodePort != 0 && p.Protocol == "tcp" {
+			urls = append(urls, fmt.Sprintf("http://127.0.0.1:%d", p.NodePort))
+		}
+	}
+	announce(ctx, w, urls)
+}
+
+// announce prints the URLs as they answer with 200. What speaks something else, or does not answer within half a minute,
+// is passed over.
+func announce(ctx context.Context, w io.Writer, urls []string) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	client := &http.Client{Timeout: 2 * time.Second}
-	for _, p := range m.agent.Tables().Ports {
-		if p.NodePort == 0 || p.Protocol != "tcp" {
-			continue
-		}
-		url := fmt.Sprintf("http://127.0.0.1:%d", p.NodePort)
+	for _, url := range urls {
 		for ctx.Err() == nil {
 			if answers(ctx, client, url) {
 				fmt.Fprintf(w, "ready: %s\n", url)

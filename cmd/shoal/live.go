@@ -116,12 +116,19 @@ func progressText(rollouts []api.Rollout, pulls []api.Pull) string {
 	return strings.Join(parts, "  ")
 }
 
-// showProgress keeps the foot of a terminal up to date until ctx ends. Elsewhere it prints how far pulls are, every
-// other second.
+// showProgress keeps the foot of a terminal up to date until ctx ends. Elsewhere it prints how far pulls are.
 func (m *machine) showProgress(ctx context.Context, l *live, w io.Writer) {
-	every := 2 * time.Second
-	if l != nil {
-		every = 100 * time.Millisecond
+	showProgress(ctx, l, w, 100*time.Millisecond, func() (rollouts []api.Rollout, pulls []api.Pull) {
+		m.ledger.View(func(s *cluster.State) { rollouts = nodeagent.Rollouts(s) })
+		return rollouts, m.pulls.list()
+	})
+}
+
+// showProgress shows what look finds: at the foot of a terminal so often, elsewhere how far pulls are every other second.
+func showProgress(ctx context.Context, l *live, w io.Writer, every time.Duration, look func() ([]api.Rollout, []api.Pull)) {
+	if l == nil {
+		every = 2 * time.Second
+	} else {
 		defer l.set("")
 	}
 	tick := time.NewTicker(every)
@@ -133,17 +140,15 @@ func (m *machine) showProgress(ctx context.Context, l *live, w io.Writer) {
 			return
 		case <-tick.C:
 		}
-		pulls := m.pulls.list()
-		if l == nil {
-			text := progressText(nil, pulls)
-			if text != "" && text != last {
-				fmt.Fprintln(w, text)
-			}
-			last = text
+		rollouts, pulls := look()
+		if l != nil {
+			l.set(progressText(rollouts, pulls))
 			continue
 		}
-		var rollouts []api.Rollout
-		m.ledger.View(func(s *cluster.State) { rollouts = nodeagent.Rollouts(s) })
-		l.set(progressText(rollouts, pulls))
+		text := progressText(nil, pulls)
+		if text != "" && text != last {
+			fmt.Fprintln(w, text)
+		}
+		last = text
 	}
 }

@@ -67,7 +67,7 @@ func (n *Node) runningOn(instance string) (found []string) {
 	}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
-		if dir == fmt.Sprintf("/proc/%d", n.holder.Process.Pid) {
+		if dir == fmt.Sprintf("/proc/%d", n.holder.Process.Pid) || dir == fmt.Sprintf("/proc/%d", os.Getpid()) { // within may have used our first thread
 			continue
 		}
 		inside := false
