@@ -43,6 +43,7 @@ type Ledger[S State, O any] struct {
 	halt       sync.Once
 	halted     chan struct{} // closed when most voters have another state
 	leadership atomic.Pointer[Leadership]
+	leaving    leaving
 
 	subMu   sync.Mutex // guards subs
 	subs    map[chan struct{}]bool

@@ -154,6 +154,7 @@ func (l *Ledger[S, O]) look(term uint64, mem *seating, now time.Time) []seat {
 		s.ready = s.self || fresh && has && (up || !told)
 		s.lost = !s.self && since(mem.down, n, !fresh || told && !up, now) > 10*l.opt.Heartbeat
 		away := since(mem.unwanted, n, !s.wanted, now)
+		s.yields = l.yields(n, now)
 		s.gone = !s.wanted && (mem.listed[n] || away > l.opt.joinPatience)
 		seats = append(seats, *s)
 	}

@@ -20,6 +20,7 @@ type seat struct {
 	ready  bool // was heard of just now, and has what is committed
 	lost   bool // not heard of, or reported to have failed, for a while
 	gone   bool // is not wanted for long enough not to be on its way in
+	yields bool // is about to leave the ring: it gets the log, and is not to vote
 }
 
 // op is one change of who gets the log and who votes.
@@ -35,7 +36,7 @@ const (
 )
 
 // nextMove returns the one change that comes next, or opNone. The voters are the largest odd number of nodes that
-// belong to the ring, five at most. An even number is only passed through: a single new voter would have to be there for
+// belong to the ring and stay in it, five at most. An even number is only passed through: a single new voter would have to be there for
 // every commit and let no more fail. A voter that failed keeps its seat until another node can take it.
 //
 //	voters  wanted  ready non-voters  does
@@ -49,7 +50,8 @@ func nextMove(seats []seat) (op, place.NodeID) {
 	var voters, candidates, worst []seat // worst: who gives up a seat, the first first
 	wanted, spare, leads := 0, false, false
 	for _, s := range seats {
-		if s.wanted {
+		stays := s.wanted && !s.yields
+		if stays {
 			wanted++
 		}
 		switch {
@@ -57,12 +59,12 @@ func nextMove(seats []seat) (op, place.NodeID) {
 			return opAdd, s.node
 		case s.voter:
 			voters = append(voters, s)
-			spare = spare || !s.wanted || s.lost
-			leads = leads || !s.self && s.wanted && s.ready // could take over
+			spare = spare || !stays || s.lost
+			leads = leads || !s.self && stays && s.ready // could take over
 			if !s.self {
 				worst = append(worst, s)
 			}
-		case s.wanted && s.ready:
+		case stays && s.ready:
 			candidates = append(candidates, s)
 		}
 	}
@@ -75,7 +77,7 @@ func nextMove(seats []seat) (op, place.NodeID) {
 	target := min(wanted, mostVoters)
 	target -= 1 - target%2
 	even := len(voters)%2 == 0
-	selfWanted := slices.ContainsFunc(voters, func(s seat) bool { return s.self && s.wanted })
+	selfWanted := slices.ContainsFunc(voters, func(s seat) bool { return s.self && s.wanted && !s.yields })
 	switch {
 	case len(candidates) > 0 && len(voters) < target && (even || len(candidates) > 1 || spare),
 		len(candidates) > 0 && len(voters) == target && spare:
@@ -96,7 +98,7 @@ func nextMove(seats []seat) (op, place.NodeID) {
 // rank orders voters by how little they are missed.
 func rank(s seat) int {
 	switch {
-	case !s.wanted:
+	case !s.wanted, s.yields:
 		return 0
 	case s.lost:
 		return 1

@@ -10,7 +10,7 @@ import (
 )
 
 // seatsOf reads seats from words: the leader is in brackets; * votes, + is ready, ! is lost, - is not wanted, -- is gone
-// for good, ? is no member yet.
+// for good, ? is no member yet, ~ is about to leave.
 func seatsOf(text string) (seats []seat) {
 	for w := range strings.FieldsSeq(text) {
 		s := seat{wanted: true, member: true}
@@ -18,6 +18,7 @@ func seatsOf(text string) (seats []seat) {
 		w = strings.Trim(strings.Replace(w, "]", "", 1), "[")
 		s.voter, s.ready, s.lost = strings.Contains(w, "*"), strings.Contains(w, "+") || s.self, strings.Contains(w, "!")
 		s.wanted, s.gone, s.member = !strings.Contains(w, "-"), strings.Contains(w, "--"), !strings.Contains(w, "?")
+		s.yields = strings.Contains(w, "~")
 		s.node = place.NodeID(w[:1])
 		seats = append(seats, s)
 	}
@@ -54,6 +55,16 @@ func TestNextMove(t *testing.T) {
 		{"the leader of two left", "[a*]-- b+", "promote b"},
 		{"and hands over", "[a*]-- b*+", "yield "},
 		{"to nobody that is lost", "[a*]-- b*!", "demote b"},
+		{"the only voter of two is about to leave", "[a*]~ b+", "promote b"},
+		{"it hands over", "[a*]~ b*+", "yield "},
+		{"it gives up its seat", "a*+~ [b*]", "demote a"},
+		{"it waits for its leave as a member", "a+~ [b*]", ""},
+		{"its successor is not there", "[a*]~ b", ""},
+		{"a voter of three is about to leave", "[a*] b*+~ c*+", "demote b"},
+		{"then two are one voter", "[a*] b+~ c*+", "demote c"},
+		{"a voter of four is about to leave", "[a*] b*+~ c*+ d+", "promote d"},
+		{"and makes room", "[a*] b*+~ c*+ d*+", "demote b"},
+		{"the last two want to leave at once", "[a*]~ b*+~ c*+~", ""},
 		{"too many voters: the lost one goes first", "[a*] b*! c*+", ""},
 		{"shrink to three", "[a*] b*+ c*+ d*+-- e*!", "demote d"},
 		{"shrink on", "[a*] b*+ c*+ d+-- e*!", "demote e"},
@@ -229,4 +240,39 @@ func TestStepDown(t *testing.T) {
 	if err := l.StepDown(t.Context()); err != nil || !l.Leading() {
 		t.Errorf("a ring of one: %v, leading %t", err, l.Leading())
 	}
+}
+
+// The only voter of two, and later a voter of three, gives up its seat before it leaves; who said that it leaves and does
+// not is a voter again.
+func TestYieldBeforeLeaving(t *testing.T) {
+	t.Parallel()
+	r := seated(t, "n1", "n2", "n3")
+	r.mu.Lock()
+	r.left["n3"] = true
+	r.mu.Unlock()
+	r.open("n1")
+	r.join("n2")
+	r.become("n1* n2")
+	yields := func(name place.NodeID) {
+		t.Helper()
+		r.await(string(name)+" gives up its seat", func() bool {
+			leader := r.node(r.leader())
+			leader.Yield(name, 2*time.Second)
+			for _, m := range leader.Members() {
+				if m.ID == name && m.Voter {
+					return false
+				}
+			}
+			return r.leader() != name
+		})
+	}
+	yields("n1")
+	r.become("n1 n2*")
+	r.mu.Lock()
+	delete(r.left, "n3")
+	r.mu.Unlock()
+	r.join("n3")
+	r.become("n1* n2* n3*") // it did not leave after all
+	yields("n2")
+	r.agree("n1", "n2", "n3")
 }
