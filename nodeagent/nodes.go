@@ -23,7 +23,10 @@ type RingFacts struct {
 	NewToken func() (text, id, hash string)
 	Peer     string // where this node answers machines that join, "192.0.2.7:7947"
 	// Dial connects to a node's answers about its pods; nil: this node asks no other.
-	Dial func(ctx context.Context, node place.NodeID) (net.Conn, error)
+	Dial     func(ctx context.Context, node place.NodeID) (net.Conn, error)
+	HoldsKey func() bool // whether this node can take machines in
+	// Unseat has a node that is to leave give up its seat, and waits for that; it does nothing if it has none.
+	Unseat func(ctx context.Context, node place.NodeID) error
 	// Look asks a node how far it is; it takes no longer than a second.
 	Look func(ctx context.Context, node place.NodeID) (api.NodeState, error)
 }
@@ -102,6 +105,7 @@ func (n *Node) Where() (out api.NodeState) {
 		out.Index, out.StateHash = s.Index(), fmt.Sprintf("%x", s.Hash())
 	})
 	out.Version = n.Version
+	out.HoldsKey = n.Facts.HoldsKey != nil && n.Facts.HoldsKey()
 	out.Environments = map[string]api.EnvironmentState{}
 	for name, v := range n.Deployer.Verdicts() {
 		e := api.EnvironmentState{Commit: string(v.Commit), Digest: string(v.D)}
@@ -140,6 +144,9 @@ func (n *Node) Change(ctx context.Context, name, what string) error {
 	case "cordon", "uncordon", "drain":
 		in.Cordon = &cluster.Cordon{ID: id, Off: what == "uncordon", Drain: what == "drain"}
 	case "remove":
+		if err := n.unseat(ctx, id); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		in.Leave = &cluster.Leave{ID: id}
 	default:
 		return fmt.Errorf("%s: want cordon, uncordon, drain or remove", what)
@@ -149,6 +156,23 @@ func (n *Node) Change(ctx context.Context, name, what string) error {
 		err = fmt.Errorf("the ring refused it: %s", out.Rejected)
 	}
 	return err
+}
+
+// unseat has a node that is there, and could leave, give up its seat first: who left is not answered any more. That of a lost
+// one goes to another when there is one.
+func (n *Node) unseat(ctx context.Context, id place.NodeID) error {
+	leaves := false
+	n.Agent.opt.Ledger.View(func(s *cluster.State) {
+		node, ok := s.Nodes().Get(id)
+		leaves = ok && s.Nodes().Len() > 1 && !node.Down
+		for p := range s.PodsOn(id) {
+			leaves = leaves && p.Finished != 0
+		}
+	})
+	if !leaves {
+		return nil
+	}
+	return n.Facts.Unseat(ctx, id)
 }
 
 // nodeNamed finds a node by its name or its id.

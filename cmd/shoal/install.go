@@ -15,7 +15,8 @@ import (
 const unitName = "shoal.service"
 
 // unit is the agent as a systemd service. Delegate leaves the cgroups below it to us; KillMode=process and the
-// absence of ExecStop leave containerd and the pods alone when the agent is restarted or upgraded.
+// absence of ExecStop leave containerd and the pods alone when the agent is restarted or upgraded. Exit status 4 is a
+// node that left its ring.
 const unit = `[Unit]
 Description=Shoal, containers straight from Git
 Documentation=https://github.com/shoal-dev/shoal
@@ -27,6 +28,7 @@ ExecStart=%s
 KillMode=process
 Restart=always
 RestartSec=1
+RestartPreventExitStatus=4
 Delegate=yes
 TasksMax=infinity
 LimitNOFILE=1048576

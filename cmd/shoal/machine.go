@@ -111,7 +111,7 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 		return nil, err
 	}
 	for _, open := range []func(context.Context) error{
-		m.openStore, m.openListeners, m.openPeers, m.openLedger, m.openNetwork, m.openContainers, m.openKeeping, m.openPods, m.openSource,
+		m.openStore, m.openMembership, m.openListeners, m.openPeers, m.openLedger, m.openNetwork, m.openContainers, m.openKeeping, m.openPods, m.openSource,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -398,6 +398,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.probes.Run(ctx) })
 	g.Go(func() error { return m.gossip.run(ctx) })
 	g.Go(func() error { return m.followNodes(ctx) })
+	g.Go(func() error { return m.followLeave(ctx) })
 	g.Go(func() error { return m.keeper.Run(ctx) })
 	g.Go(func() error { return m.leases.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })

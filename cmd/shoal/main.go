@@ -39,6 +39,7 @@ const (
 	exitFailed      = 1 // refused or failed
 	exitUsage       = 2
 	exitUnreachable = 3 // no agent answers
+	exitLeft        = 4 // this node left its ring
 )
 
 // exitCode is an error that only sets the exit status: of a command that ran in a container, say.
@@ -67,6 +68,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(stderr, "see: %s --help\n", cmd.CommandPath())
 		return exitUsage
+	}
+	if _, ok := errors.AsType[leftError](err); ok {
+		return exitLeft
 	}
 	if errors.Is(err, api.ErrUnreachable) {
 		fmt.Fprintln(stderr, "is it running? start one with: shoal agent, or shoal dev DIR")

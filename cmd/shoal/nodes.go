@@ -184,4 +184,5 @@ only (bare Pods, Jobs, strict workloads) is stopped first and started elsewhere 
 interruption changes nothing, and "shoal uncordon" takes it back.`
 
 const removeHelp = `Takes a node out of the ring for good: one that was drained, or one that is lost and whose lease is over. Its certificate is refused from
-then on. A machine comes back with a new token.`
+then on, and its agent, if it is there, ends for good. A voter hands its seat over first. A machine comes back with a new token. On the machine
+itself "shoal leave" does both.`

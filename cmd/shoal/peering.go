@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ const (
 	pathTake   = "/git/take"      // commits that the asking node has, to a voter
 	pathImage  = "/image"         // an image that the asking node has, to a voter
 	pathWhere  = "/where"         // how far a node is
+	pathYield  = "/yield"         // a node is about to leave, to the leader
 )
 
 // clusterLedger is the ledger that runs.
@@ -97,6 +99,7 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathImage, answerPeer(m.imageAsked))
 	m.peers.Handle("/v2/", http.HandlerFunc(m.storesAsked))
 	m.peers.Handle("POST "+pathWhere, answerPeer(m.whereAsked))
+	m.peers.Handle("POST "+pathYield, answerPeer(m.yieldAsked))
 	m.peers.Serve()
 	return nil
 }
@@ -166,10 +169,17 @@ func (m *machine) state(f func(*cluster.State)) bool {
 	return true
 }
 
-// knows says whether a node is of the ring.
+// knows says whether a node is of the ring. One that left is as long as the leader sends it the ledger, so that it learns
+// of it: that ends within a second.
 func (m *machine) knows(id place.NodeID) (known bool) {
 	m.state(func(s *cluster.State) { _, known = s.Nodes().Get(id) })
-	return known
+	return known || m.gets(id)
+}
+
+// gets says whether a node gets the ledger.
+func (m *machine) gets(id place.NodeID) bool {
+	l := m.peering.ledger.Load()
+	return l != nil && slices.ContainsFunc(l.Members(), func(member ledger.Member) bool { return member.ID == id })
 }
 
 // members are the nodes of the ring, and where they are reached.

@@ -155,6 +155,8 @@ func (m *machine) ringFactsFor() nodeagent.RingFacts {
 			}
 			return out
 		},
+		Unseat:   m.unseat,
+		HoldsKey: m.peers.HoldsKey,
 		Look: func(ctx context.Context, node place.NodeID) (s api.NodeState, err error) {
 			return s, m.peers.Call(ctx, node, pathWhere, struct{}{}, &s)
 		},
@@ -175,7 +177,7 @@ func (m *machine) farewell() {
 	defer cancel()
 	nodes := 0
 	m.ledger.View(func(s *cluster.State) { nodes = s.Nodes().Len() })
-	if nodes < 2 {
+	if nodes < 2 || !m.knowsItself() {
 		return
 	}
 	out, err := m.ledger.Append(ctx, cluster.Input{Restarting: &cluster.Restarting{Until: time.Now().Add(awayFor).UnixMilli()}})

@@ -33,9 +33,10 @@ Start:    shoal dev DIR        everything in one terminal, from a directory
 Look:     shoal status, logs, exec, why
 Change:   git push             to the built-in Git server, or to your forge
 Before:   shoal check, render, plan
-Ring:     shoal token create, nodes, ring status, drain
+Ring:     shoal token create, nodes, ring status, drain, leave
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers.`,
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,
+4 this node left its ring.`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -50,7 +51,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers.`,
 	root.AddCommand(
 		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
 		newToken(g), newNodes(g), newRing(g), newChange(g, "cordon", "Keep new pods off a node", ""), newChange(g, "uncordon", "Let pods onto a node again", ""),
-		newChange(g, "drain", "Move a node's pods to other nodes", drainHelp), newChange(g, "remove", "Take a node out of the ring for good", removeHelp),
+		newChange(g, "drain", "Move a node's pods to other nodes", drainHelp), newChange(g, "remove", "Take a node out of the ring for good", removeHelp), newLeave(g),
 		newInstall(), newUninstall(), newReset(), newRecover(), newVersion(g),
 	)
 	return root

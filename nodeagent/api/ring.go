@@ -41,8 +41,9 @@ type Node struct {
 // NodeState is how far a node is.
 type NodeState struct {
 	Version      string                      `json:"version"`
-	Index        uint64                      `json:"index"`     // of the last entry applied
-	StateHash    string                      `json:"stateHash"` // equal on nodes that have applied the same
+	Index        uint64                      `json:"index"`              // of the last entry applied
+	StateHash    string                      `json:"stateHash"`          // equal on nodes that have applied the same
+	HoldsKey     bool                        `json:"holdsKey,omitempty"` // of the ring's authority: it can take machines in
 	Environments map[string]EnvironmentState `json:"environments,omitempty"`
 }
 
