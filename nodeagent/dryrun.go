@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
@@ -32,13 +33,17 @@ func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
 		}
 		content.blobs[desired.Digest(digest)] = b
 	}
+	var s *cluster.State
+	n.Agent.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
+	if len(req.Manifest) == 0 && len(req.Without) > 0 {
+		losses, err := n.losses(s, content, req.Without)
+		return api.Plan{Unchanged: s.Pods().Len(), Losses: losses}, err
+	}
 	next, err := desired.DecodeSet(req.Manifest)
 	if err != nil {
 		return api.Plan{}, err
 	}
 	content.blobs[next.D] = req.Manifest
-	var s *cluster.State
-	n.Agent.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
 	before := s.Snapshot()
 
 	out := api.Plan{Environment: req.Environment, To: string(next.D)}
@@ -62,7 +67,8 @@ func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
 		for range before.Pods().All() {
 			out.Unchanged++
 		}
-		return out, nil
+		out.Losses, err = n.losses(s, content, req.Without)
+		return out, err
 	}
 	run := dryRun{s: s, content: content, now: max(time.Now().UnixMilli(), s.Time())}
 	if err := run.step(cluster.Input{Activate: &activate}); err != nil {
@@ -73,7 +79,8 @@ func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	out.Pods, out.Unchanged = podChanges(before, run.s, reasons(previous, next, out.Objects))
-	return out, nil
+	out.Losses, err = n.losses(run.s, content, req.Without)
+	return out, err
 }
 
 // overlay is the content store with what a plan brings along.
@@ -114,6 +121,7 @@ type dryRun struct {
 	content desired.Content
 	now     int64
 	steps   int
+	silent  map[place.NodeID]bool // nodes that do nothing: they are lost
 }
 
 func (d *dryRun) step(in cluster.Input) error {
@@ -134,7 +142,7 @@ func (d *dryRun) settle() error {
 		var reports []cluster.Phase
 		for p := range d.s.Pods().Values() {
 			switch {
-			case p.Node == "":
+			case p.Node == "" || d.silent[p.Node]:
 			case p.Deleting != 0:
 				reports = append(reports, cluster.Phase{Pod: p.ID, Epoch: p.Epoch, Status: p.Status, Removed: true})
 			case p.Status.Phase == "" || p.Status.Phase == corev1.PodPending || p.Status.Phase == corev1.PodRunning && !plan.Ready(&p.Status):

@@ -188,22 +188,12 @@ func oneLine(text string) string {
 }
 
 func (n *Node) services(s *cluster.State) []api.Service {
-	tables := n.Agent.Tables()
-	endpoints := map[string]int{}
-	for _, p := range tables.Ports {
-		endpoints[p.Service] = max(endpoints[p.Service], len(p.Endpoints))
-	}
-	answers := map[string]int{} // a Service without an address has endpoints in the names alone
-	for _, name := range tables.Names {
-		answers[name.Name] = len(name.Address)
-	}
+	answer := answering(n.Agent.Tables())
 	var out []api.Service
 	for svc := range s.Services().Values() {
-		item := api.Service{Namespace: svc.Key.Namespace, Name: svc.Key.Name, Endpoints: endpoints[svc.Key.Namespace+"/"+svc.Key.Name]}
+		item := api.Service{Namespace: svc.Key.Namespace, Name: svc.Key.Name, Endpoints: len(answer(svc))}
 		if svc.ClusterIP.IsValid() {
 			item.ClusterIP = svc.ClusterIP.String()
-		} else {
-			item.Endpoints = answers[svc.Key.Name+"."+svc.Key.Namespace+".svc."+tables.Domain+"."]
 		}
 		object, err := s.ServiceOf(svc.Object, n.Agent.opt.Content)
 		if err == nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,14 @@ touched. Apps with problems stay as they run, as they would in the ring; what is
 An argument that is a directory is taken for one; --commit says that a commit is meant. Without -e a branch is planned for the
 environment that follows it.
 
-Exit status: 0, also with changes; with --exit-code 1 if there are any, as git diff has it. 1 if something would be held back.`,
+--without says what happens next when nodes are lost: which pods start elsewhere and which find no place, which Services nobody
+answers, and whether a majority is left to decide. With a directory or commit of what would run then, without one of what runs now:
+
+  shoal plan --without node2        of what runs, when node2 is lost; node2,node3 when both are
+  shoal plan --without any          when any one node is lost; 2: any one or two; the worst first
+
+Exit status: 0, also with changes; with --exit-code 1 if there are any, as git diff has it. 1 if something would be held back.
+With --without --exit-code is 1 if something finds no place, nobody answers a Service until a node is back, or no majority is left.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError{errors.New("expected one directory or commit at most; for both: shoal plan DIR --commit COMMIT")}
@@ -43,7 +51,13 @@ Exit status: 0, also with changes; with --exit-code 1 if there are any, as git d
 			if len(args) == 1 {
 				o.dir = args[0]
 			}
-			p, err := planned(cmd.Context(), g.client(), o)
+			var p api.Plan
+			var err error
+			if len(o.without) > 0 && len(args) == 0 && o.commit == "" && o.environment == "" {
+				p, err = g.client().Plan(cmd.Context(), api.PlanRequest{Without: o.without})
+			} else {
+				p, err = planned(cmd.Context(), g.client(), o)
+			}
 			if err != nil {
 				return err
 			}
@@ -53,7 +67,7 @@ Exit status: 0, also with changes; with --exit-code 1 if there are any, as git d
 			if len(p.Problems) > 0 {
 				return p.Problems
 			}
-			if exitStatus && len(p.Objects)+len(p.Pods) > 0 {
+			if exitStatus && (len(o.without) == 0 && len(p.Objects)+len(p.Pods) > 0 || slices.ContainsFunc(p.Losses, harms)) {
 				return exitCode(1)
 			}
 			return nil
@@ -64,6 +78,7 @@ Exit status: 0, also with changes; with --exit-code 1 if there are any, as git d
 	f.StringVar(&o.commit, "commit", "", "plan this commit of DIR's repository, not the working tree: a branch, tag or id")
 	f.StringVarP(&o.environment, "environment", "e", "", "environment; default: the one that follows the branch, else the first by name")
 	f.BoolVar(&exitStatus, "exit-code", false, "exit with 1 if anything would change")
+	f.StringSliceVar(&o.without, "without", nil, "also what happens when these nodes are lost; any: each one, 2: each one or two")
 	f.BoolVar(&actions, "actions", false, "also the first steps of the node")
 	return cmd
 }
@@ -72,6 +87,7 @@ Exit status: 0, also with changes; with --exit-code 1 if there are any, as git d
 // commit, if commit is "" and there is no such directory.
 type planOptions struct {
 	dir, commit, environment string
+	without                  []string // nodes that are lost then
 }
 
 // planned renders what is asked for and has the agent plan it.
@@ -101,7 +117,9 @@ func planned(ctx context.Context, client *api.Client, o planOptions) (api.Plan, 
 		}
 		warnings = append(warnings, refused...) // it is no commit yet: its message may still say so
 	}
-	p, err := client.Plan(ctx, request(set, previous))
+	req := request(set, previous)
+	req.Without = o.without
+	p, err := client.Plan(ctx, req)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -195,6 +213,11 @@ func (o objects) Get(d desired.Digest) ([]byte, error) { return o(d) }
 
 func printPlan(w io.Writer, p api.Plan, actions bool) {
 	c := painter(w)
+	if p.To == "" {
+		printLosses(w, p.Losses)
+		return
+	}
+	defer printLosses(w, p.Losses)
 	sign := map[string]string{"create": c.green("+"), "update": c.yellow("~"), "restart": c.yellow("~"), "delete": c.red("-"), "remove": c.red("-"), "wait": c.red("!")}
 	name := c.bold(p.Environment)
 	if p.Commit != "" {

@@ -123,14 +123,17 @@ type Why struct {
 	Events []string `json:"events,omitempty"`
 }
 
-// PlanRequest asks what would happen if Manifest became the desired state of an environment. The blobs are
-// those the agent may not have.
+// PlanRequest asks what would happen if Manifest became the desired state of an environment, or without one of what runs.
+// The blobs are those the agent may not have.
 type PlanRequest struct {
 	Environment string            `json:"environment"`
 	Namespace   string            `json:"namespace"`
 	Manifest    []byte            `json:"manifest"`
 	Blobs       map[string][]byte `json:"blobs"` // by digest
 	Held        []string          `json:"held,omitempty"`
+	// Without asks what would happen next if these nodes were lost; "1", "2" or "any" for every loss of one node, of one or
+	// two, or of one.
+	Without []string `json:"without,omitempty"`
 }
 
 // Plan is what would be done.
@@ -143,10 +146,23 @@ type Plan struct {
 	Pods        []Change `json:"pods"`
 	Unchanged   int      `json:"unchanged"` // pods that go on untouched
 	Actions     []Action `json:"actions,omitempty"`
+	Losses      []Loss   `json:"losses,omitempty"` // that were asked about, the worst first
 
 	Held     []string        `json:"held,omitempty"`     // apps that would stay at their last good objects
 	Problems render.Problems `json:"problems,omitempty"` // why they would
 	Warnings render.Problems `json:"warnings,omitempty"` // allowed, and probably not meant
+}
+
+// Loss is what happens when nodes are lost.
+type Loss struct {
+	Nodes    []string `json:"nodes"`
+	Voters   int      `json:"voters"`   // of the ring
+	Lost     int      `json:"lost"`     // of them
+	Majority bool     `json:"majority"` // the ring goes on deciding; without one nothing is started elsewhere
+	Moved    int      `json:"moved"`    // pods that start elsewhere
+	Waiting  int      `json:"waiting"`  // pods that find no node, or wait for theirs
+	Pods     []Change `json:"pods,omitempty"`
+	Services []Change `json:"services,omitempty"` // that nobody answers, for a time or until a node is back
 }
 
 // Action is one step of a node.
@@ -157,7 +173,8 @@ type Action struct {
 
 // Change is one difference.
 type Change struct {
-	Op     string   `json:"op"` // of objects: create, update, delete; of pods: create, restart, remove, wait
+	// Op is create, update or delete of an object; create, restart, remove, move, wait or stay of pods; gap or down of a Service.
+	Op     string   `json:"op"`
 	Name   string   `json:"name"`
 	Fields []string `json:"fields,omitempty"`
 	Why    string   `json:"why,omitempty"`

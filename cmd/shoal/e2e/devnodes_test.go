@@ -200,6 +200,13 @@ func TestFeature_K27_DevNodes(t *testing.T) {
 			}
 			last = count
 		}
+		out, errs, code := n.Shoal("plan", "--without", "any", "--exit-code")
+		if code != 0 || strings.Count(out, "yes (2 of 3)") != 3 || !strings.Contains(out, "dev/redis") {
+			t.Errorf("plan without any: exit %d\n%s%s", code, out, errs)
+		}
+		if out, errs, code := n.Shoal("plan", "--without", "node1,node2", "--exit-code"); code != 1 || !strings.Contains(out, "no majority is left, 1 of 3 voters") {
+			t.Errorf("plan without two: exit %d\n%s%s", code, out, errs)
+		}
 		greeting := fmt.Sprintf("Hello, run %d", i+1)
 		text, err := os.ReadFile(filepath.Join(repo.Dir, "values/dev.cue"))
 		if err != nil {
