@@ -313,6 +313,7 @@ func TestLeases(t *testing.T) {
 			}
 		}
 		const held, over = "{Stop:false Grace:0 NoStart:false}", "{Stop:true Grace:0 NoStart:true}"
+		const resumed = "{Stop:false Grace:0 NoStart:true}"
 		is("alone", held)
 		cut(true)
 		time.Sleep(time.Hour)
@@ -328,7 +329,7 @@ func TestLeases(t *testing.T) {
 		stop()
 		time.Sleep(time.Second)
 		l, stop = open()
-		is("a new agent goes on with the lease", held)
+		is("a new agent goes on with the lease, and starts nothing under it", resumed)
 		time.Sleep(8 * time.Second)
 		is("over", over)
 		stop()

@@ -67,7 +67,7 @@ func NewLeases(o LeasesOptions) (*Leases, error) {
 		return nil, errors.Join(fmt.Errorf("read lease: %w", err), f.Close())
 	}
 	if kill > 0 {
-		l.holder.Acknowledged(int64(kill)-lease.KillAfter, o.Now(), 0)
+		l.holder.Resumed(int64(kill)-lease.KillAfter, o.Now())
 	}
 	l.look()
 	return l, nil

@@ -16,12 +16,14 @@
 //   - While the end of a node's lease is on its way into the ledger, its renewals are not acknowledged. Without this
 //     rule one in a few thousand lost nodes runs a pod twice.
 //   - An acknowledgement says how far the ledger had come. A node whose lease had ended starts what may run once only
-//     when it has applied that much: it knows then what was taken from it.
+//     when it has applied that much: it knows then what was taken from it. So does an agent that goes on with the lease of
+//     the agent before it: what that one waited for nobody knows any more.
 //
 // Times are milliseconds of each node's own clock that counts while the machine sleeps (CLOCK_BOOTTIME), never wall time.
 package lease
 
 import (
+	"math"
 	"slices"
 
 	"github.com/shoal-dev/shoal/engine/place"
@@ -62,10 +64,19 @@ func (h *Holder) Acknowledged(sent, now int64, index uint64) {
 	if sent > now || h.held && sent <= h.sent || now-sent >= StopAfter {
 		return
 	}
-	if h.Phase(now) != Held {
+	if h.Phase(now) != Held || h.need == unknown {
 		h.need = index
 	}
 	h.held, h.sent = true, sent
+}
+
+// unknown is the entry that must be applied before anything is started, as long as nobody has said which.
+const unknown = math.MaxUint64
+
+// Resumed goes on at now with the lease that the agent before this one had renewed last at sent: what runs goes on under
+// it, and nothing is started before the next acknowledgement.
+func (h *Holder) Resumed(sent, now int64) {
+	h.Acknowledged(sent, now, unknown)
 }
 
 // Phase is what holds at now.

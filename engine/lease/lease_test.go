@@ -41,6 +41,15 @@ func TestHolder(t *testing.T) {
 	if !h.MayStart(20000, 10) {
 		t.Error("it knows all, and may not start")
 	}
+	var next lease.Holder // of the next agent
+	next.Resumed(19999, 20100)
+	if next.Phase(20100) != lease.Held || next.MayStart(20100, 1<<60) || next.KillAt(20100) != 27199 {
+		t.Errorf("a new agent goes on with the lease: %s, starts %v, kill at %d", next.Phase(20100), next.MayStart(20100, 1<<60), next.KillAt(20100))
+	}
+	next.Acknowledged(20200, 20201, 11)
+	if next.MayStart(20201, 10) || !next.MayStart(20201, 11) {
+		t.Error("a new agent has its lease renewed, and does not start what it may, when it has applied entry 11")
+	}
 }
 
 func TestGrants(t *testing.T) {
