@@ -260,7 +260,14 @@ func (f *faults) split() {
 	}
 	w.note("split: %v", side)
 	part2(1)
-	f.last(w.between(second, 90*second), func() { part2(-1) })
+	f.last(w.between(second, 90*second), func() {
+		part2(-1)
+		for _, m := range w.nodes {
+			if w.chance(200) {
+				f.behind(m)
+			}
+		}
+	})
 }
 
 // isolate cuts one node off: what it sends (0), what it gets (1), or both (2).
@@ -284,7 +291,27 @@ func (f *faults) isolate(m *machine, way int) {
 	if f.w.chance(100) {
 		wait = f.w.between(5*minute, 20*minute) // long enough for addresses that were given up to be given out again
 	}
-	f.last(wait, func() { cut(-1) })
+	f.last(wait, func() {
+		cut(-1)
+		f.behind(m)
+	})
+}
+
+// behind has a node that is back take its time with what it missed; sometimes its agent ends meanwhile.
+func (f *faults) behind(m *machine) {
+	if !f.on || m.slow > 0 || f.w.chance(500) {
+		return
+	}
+	m.slow = f.w.between(100*millisecond, 3*second)
+	f.last(10*second, func() { m.slow = 0 })
+	if f.w.chance(300) {
+		f.w.after(f.w.between(10*millisecond, 3*second), func() {
+			if f.on && m.alive {
+				m.stop()
+				f.restart(m, f.w.between(50*millisecond, second))
+			}
+		})
+	}
 }
 
 // flap cuts one node off again and again.

@@ -16,7 +16,11 @@ import (
 func (m *machine) resume() {
 	m.holder = lease.Holder{}
 	if m.killAt > 1 {
-		m.holder.Acknowledged(m.killAt-lease.KillAfter, m.clock(), 0)
+		if m.w.Plant == Forgetful {
+			m.holder.Acknowledged(m.killAt-lease.KillAfter, m.clock(), 0)
+		} else {
+			m.holder.Resumed(m.killAt-lease.KillAfter, m.clock())
+		}
 	}
 	m.watchLease()
 }

@@ -8,6 +8,7 @@ const (
 	LateCount        Plant = "a node counts its lease from when the answer came"
 	NoGuard          Plant = "the guard does not kill"
 	StartAtOnce      Plant = "a node whose lease had ended starts before it has applied what was taken from it"
+	Forgetful        Plant = "an agent that starts again takes its lease for one under which it may start anything"
 	BlindStart       Plant = "what was decided under the lease is started after its end"
 	NoProof          Plant = "the ledger is told that a lease is over as soon as a node is lost"
 	LastWords        Plant = "what a leader decided counts when it is one no more"
