@@ -78,6 +78,7 @@ type machine struct {
 	listeners  map[string]net.Listener
 	address    netip.Addr
 	ringFacts  cluster.Ring
+	sight      sight      // of the forge
 	sourceMu   sync.Mutex // guards what follows
 	sourceNow  api.Source
 	warnings   []string // of this host
@@ -101,7 +102,7 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}, pushShown: make(chan struct{}, 1)}
+	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}, pushShown: make(chan struct{}, 1), sight: sight{ask: make(chan struct{}, 1)}}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -408,6 +409,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.follow(ctx) })
 	g.Go(func() error { return m.renderWanted(ctx) })
 	g.Go(func() error { return m.followRefs(ctx) })
+	g.Go(func() error { return m.followForge(ctx) })
 	if l := m.listeners["git"]; l != nil {
 		server, err := githost.New(githost.Options{
 			Repo: m.mirror, Token: m.opt.gitToken, Log: m.log,

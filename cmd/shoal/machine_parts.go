@@ -88,6 +88,7 @@ func (m *machine) follow(ctx context.Context) error {
 	for {
 		select {
 		case u := <-m.mirror.Updates():
+			m.sight.fetched(u)
 			m.sourceMu.Lock()
 			m.sourceNow.Fetched, m.sourceNow.Stale = u.Good, ""
 			if u.Err != nil {

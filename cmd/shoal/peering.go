@@ -37,6 +37,7 @@ const (
 	pathLease  = "/lease"         // a renewal, to the leader
 	pathVote   = "/vote"          // a render, to the leader
 	pathTake   = "/git/take"      // commits that the asking node has, to a voter
+	pathForge  = "/git/forge"     // what a node has seen of the forge
 	pathImage  = "/image"         // an image that the asking node has, to a voter
 	pathWhere  = "/where"         // how far a node is
 	pathYield  = "/yield"         // a node is about to leave, to the leader
@@ -95,6 +96,7 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathLease, answerPeer(m.leaseAsked))
 	m.peers.Handle("POST "+pathVote, answerPeer(m.voted))
 	m.peers.Handle("POST "+pathTake, answerPeer(m.takeAsked))
+	m.peers.Handle("POST "+pathForge, answerPeer(m.forgeAsked))
 	m.peers.Handle(githost.Path+"/", http.HandlerFunc(m.gitAsked))
 	m.peers.Handle("POST "+pathImage, answerPeer(m.imageAsked))
 	m.peers.Handle("/v2/", http.HandlerFunc(m.storesAsked))

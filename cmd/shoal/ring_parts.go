@@ -118,6 +118,7 @@ func (m *machine) openKeeping(context.Context) (err error) {
 	m.gossip = newGossipPart(m.ring, func() {
 		if mirror := m.peering.mirror.Load(); mirror != nil {
 			mirror.Wake()
+			m.sight.nudge()
 		}
 	})
 	m.keeper = nodeagent.NewKeeper(nodeagent.KeeperOptions{
