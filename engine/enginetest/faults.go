@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
@@ -44,7 +45,7 @@ func (f *faults) end() {
 func (f *faults) quiet() bool { return f.active == 0 && (!f.on || f.w.now+100*millisecond < f.at) }
 
 func (f *faults) next() {
-	f.at = f.w.now + f.w.between(second, 40*second)
+	f.at = f.w.now + f.w.between(second, cmp.Or(f.w.Weather.Every, 40)*second)
 	f.w.after(f.at-f.w.now, func() {
 		if f.on {
 			f.w.Stats.Faults++
@@ -89,45 +90,65 @@ func (f *faults) victim() *machine {
 	return w.nodes[w.rng.IntN(len(w.nodes))]
 }
 
+// Weather says what goes wrong. The zero Weather is all there is, in the usual mixture.
+type Weather struct {
+	Faults    []string // those of kinds that there are; nil: all
+	Every     int64    // at most so long from one to the next, s; 0: 40
+	Isolation int64    // a node is cut off for about so long, s; 0: of all lengths
+	Disk      int64    // each fsync takes up to so much longer, ms
+	Pulls     int      // of 1000 images so many take long to come; 0: some
+}
+
+// kinds are what may go wrong, and how often of all.
+var kinds = []struct {
+	name  string
+	share int
+	fn    func(f *faults, m *machine)
+}{
+	{"crash", 10, (*faults).crash},
+	{"power", 10, func(f *faults, m *machine) { f.cutPower(m, f.w.between(5*second, 2*minute)) }},
+	{"freeze", 15, (*faults).freeze},
+	{"halt", 5, (*faults).halt},
+	{"split", 10, func(f *faults, _ *machine) { f.split() }},
+	{"isolate", 12, func(f *faults, m *machine) { f.isolate(m, f.w.rng.IntN(3)) }},
+	{"flap", 5, func(f *faults, m *machine) { f.flap(m, 4+f.w.rng.IntN(12)) }},
+	{"storm", 5, func(f *faults, _ *machine) { f.storm() }},
+	{"jump", 5, (*faults).jump},
+	{"slow disk", 5, (*faults).slowDisk},
+	{"suspicion", 5, (*faults).suspect},
+	{"blackout", 1, func(f *faults, _ *machine) { f.blackout() }},
+	{"restart", 3, (*faults).announce},
+	{"drain", 2, (*faults).drain},
+}
+
 // strike does one thing that goes wrong.
 func (f *faults) strike() {
-	w := f.w
-	m := f.victim()
-	switch w.rng.IntN(18) {
-	case 0, 1:
-		f.crash(m)
-	case 2, 3:
-		f.cutPower(m, w.between(5*second, 2*minute))
-	case 4, 5, 6:
-		f.freeze(m)
-	case 7:
-		f.halt(m)
-	case 8, 9:
-		f.split()
-	case 10, 11:
-		f.isolate(m, w.rng.IntN(3))
-	case 12:
-		f.flap(m, 4+w.rng.IntN(12))
-	case 13:
-		f.storm()
-	case 14:
-		f.jump(m)
-	case 15:
-		m.slow = w.between(20*millisecond, second)
-		f.last(w.between(5*second, minute), func() { m.slow = 0 })
-	case 16:
-		f.suspect(m)
-	default:
-		switch w.rng.IntN(4) {
-		case 0:
-			f.blackout()
-		case 1, 2:
-			f.announce(m)
-		default:
-			f.drain(m)
+	sum := 0
+	may := func(name string) bool { return f.w.Weather.Faults == nil || slices.Contains(f.w.Weather.Faults, name) }
+	for _, k := range kinds {
+		if may(k.name) {
+			sum += k.share
 		}
 	}
-	w.topology()
+	at := f.w.rng.IntN(sum)
+	m := f.victim()
+	for _, k := range kinds {
+		if !may(k.name) {
+			continue
+		}
+		if at -= k.share; at < 0 {
+			f.w.note("%s, %s", k.name, m.up.Name)
+			k.fn(f, m)
+			break
+		}
+	}
+	f.w.topology()
+}
+
+// slowDisk has a disk take its time.
+func (f *faults) slowDisk(m *machine) {
+	m.slow = f.w.between(20*millisecond, second)
+	f.last(f.w.between(5*second, minute), func() { m.slow = 0 })
 }
 
 // crash ends an agent; another one starts after a while.
@@ -285,11 +306,13 @@ func (f *faults) isolate(m *machine, way int) {
 			}
 		}
 	}
-	f.w.note("%s is isolated, %d", m.up.Name, way)
 	cut(1)
 	wait := f.w.between(second, minute)
 	if f.w.chance(100) {
 		wait = f.w.between(5*minute, 20*minute) // long enough for addresses that were given up to be given out again
+	}
+	if long := f.w.Weather.Isolation * second; long != 0 {
+		wait = f.w.between(long*8/10, long*12/10)
 	}
 	f.last(wait, func() {
 		cut(-1)
@@ -340,7 +363,6 @@ func (f *faults) flap(m *machine, times int) {
 // storm has the whole network lose and delay.
 func (f *faults) storm() {
 	w := f.w
-	w.note("storm")
 	loss, delay := w.rng.IntN(400), w.between(0, 300*millisecond)
 	w.net.loss += loss
 	w.net.delay += delay
@@ -353,7 +375,6 @@ func (f *faults) storm() {
 // jump sets a wall clock.
 func (f *faults) jump(m *machine) {
 	w := f.w
-	w.note("%s: its clock jumps", m.up.Name)
 	switch w.rng.IntN(4) {
 	case 0:
 		m.skew = w.between(1_000, 1_800_000)

@@ -90,7 +90,7 @@ func (m *machine) missing() {
 	}
 	switch {
 	case m.role == leader:
-		if m.supported() {
+		if m.supported() || m.w.Plant == NoVerify {
 			return
 		}
 		m.missed = true
@@ -514,8 +514,8 @@ func count(bits uint32) (n int) {
 // fsync is how long a disk takes.
 func (m *machine) fsync() int64 {
 	d := m.w.between(300, 3000)
-	if m.slow > 0 {
-		d += m.w.between(0, m.slow)
+	if slow := m.slow + m.w.Weather.Disk*millisecond; slow > 0 {
+		d += m.w.between(0, slow)
 	}
 	return d
 }

@@ -206,7 +206,7 @@ func (m *machine) thaw(long bool) {
 		m.w.events.push(event{at: m.w.now + m.w.between(0, 20*millisecond), n: m, boot: m.boot, fn: e.fn})
 	}
 	m.held = nil
-	if m.role == leader && long {
+	if m.role == leader && long && m.w.Plant != NoVerify {
 		m.after(m.w.between(0, 20*millisecond), func() {
 			if m.role == leader {
 				m.stepDown()

@@ -20,10 +20,13 @@ func newNetwork(nodes int) network {
 func (w *World) latency() int64 {
 	d := w.between(80, 900)
 	if w.net.delay > 0 {
-		d += w.between(0, w.net.delay)
+		d += w.between(0, min(w.net.delay, second))
 	}
 	return d
 }
+
+// lost tells whether the network loses a message; of several storms at a time no more than 6 in 10.
+func (w *World) lost() bool { return w.net.loss > 0 && w.rng.IntN(1000) < min(w.net.loss, 600) }
 
 // send carries a message to another node, or to the same one, where fn takes it. It is lost if the way is cut when it is
 // sent or when it arrives, if the other agent is not there, and now and then. Messages overtake each other, and some
@@ -33,7 +36,7 @@ func (w *World) send(from, to *machine, fn func()) {
 	case from == to:
 		to.after(20, fn)
 		return
-	case w.net.loss > 0 && w.rng.IntN(1000) < w.net.loss:
+	case w.lost():
 		return
 	}
 	w.carry(from, to, w.latency(), fn)
@@ -46,7 +49,7 @@ func (w *World) send(from, to *machine, fn func()) {
 // all if the way is cut.
 func (w *World) stream(from, to *machine, fn func()) {
 	wait := w.latency()
-	for w.net.loss > 0 && w.rng.IntN(1000) < w.net.loss {
+	for w.lost() {
 		wait += 200 * millisecond
 	}
 	w.carry(from, to, wait, fn)

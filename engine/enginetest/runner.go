@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -174,7 +175,7 @@ func (m *machine) do(p *plan.Pod, steps []plan.Action) {
 	switch s.Op {
 	case plan.Pull:
 		wait = w.between(50*millisecond, 2*second)
-		if w.faults.on && w.chance(20) {
+		if w.faults.on && w.chance(cmp.Or(w.Weather.Pulls, 20)) {
 			wait = w.between(5*second, 60*second)
 		}
 	case plan.Sandbox:

@@ -18,6 +18,8 @@ type World struct {
 	// Story gets what happens, a line each; nil: nobody reads it.
 	Story io.Writer
 
+	Weather Weather
+
 	// Plant breaks something, to show that it is found.
 	Plant Plant
 
