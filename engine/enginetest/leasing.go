@@ -221,6 +221,10 @@ func (m *machine) say(inputs []cluster.Input, wait int64) {
 		if !over {
 			over = true
 			leave()
+			if m.w.Plant == LastWords { // and it goes on to say what it had decided then
+				m.say(inputs[1:], wait)
+				return
+			}
 			m.say(nil, min(wait, keep.Pause))
 		}
 	})

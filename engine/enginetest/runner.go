@@ -173,15 +173,13 @@ func (m *machine) do(p *plan.Pod, steps []plan.Action) {
 	s := steps[0]
 	wait := w.between(1*millisecond, 30*millisecond)
 	switch s.Op {
-	case plan.Pull:
-		wait = w.between(50*millisecond, 2*second)
-		if w.faults.on && w.chance(cmp.Or(w.Weather.Pulls, 20)) {
-			wait = w.between(5*second, 60*second)
-		}
 	case plan.Sandbox:
 		wait = w.between(10*millisecond, 100*millisecond)
 	case plan.Start:
 		wait = w.between(20*millisecond, 300*millisecond)
+		if w.faults.on && w.chance(cmp.Or(w.Weather.Pulls, 20)) { // its image is to come first
+			wait = w.between(5*second, 60*second)
+		}
 	case plan.Stop:
 		m.stopProc(p, s)
 		return
@@ -197,8 +195,8 @@ func (m *machine) do(p *plan.Pod, steps []plan.Action) {
 			}
 			q.seen.Namespaces, q.seen.Linked = true, true
 		case plan.Start:
-			if p.Fenced && !p.Kept && w.Plant != BlindStart && m.killAt != 0 && m.clock() >= m.killAt {
-				break // whoever starts it asks the guard
+			if w.Plant != BlindStart && !m.mayStill(p) {
+				break
 			}
 			if q != nil && q.seen.Namespaces {
 				q.launch(s.Attempt, s.Streak)
@@ -221,6 +219,15 @@ func (m *machine) do(p *plan.Pod, steps []plan.Action) {
 		}
 		m.do(p, steps[1:])
 	})
+}
+
+// mayStill tells whether a pod that was to be started may be, now that it has come to that.
+func (m *machine) mayStill(p *plan.Pod) bool {
+	if !p.Fenced || p.Kept {
+		return true
+	}
+	record, ok := m.state.Pod(p.ID)
+	return ok && record.Deleting == 0 && record.Epoch == p.Epoch && !m.allowed().NoStart
 }
 
 // stopProc asks a process to end, and kills it after its grace.
