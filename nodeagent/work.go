@@ -68,7 +68,7 @@ func (a *Agent) finish(ctx context.Context, r result) {
 			a.gone[r.pod] = true
 			a.reports.removed(r.removed)
 		}
-	case errors.Is(r.err, context.Canceled):
+	case errors.Is(r.err, context.Canceled), errors.Is(r.err, errOvertaken):
 	default:
 		a.fail(ctx, r)
 	}
@@ -201,9 +201,15 @@ func (a *Agent) carryOut(ctx context.Context, p *plan.Pod, steps []plan.Action) 
 			}
 		}
 		begun := time.Now()
-		if s.Op == plan.Stop {
+		err = nil
+		if s.Op == plan.Start {
+			err = a.mayStill(p)
+		}
+		switch {
+		case err != nil:
+		case s.Op == plan.Stop:
 			err = a.stopTogether(ctx, p, steps[i:])
-		} else {
+		default:
 			err = a.do(ctx, p, s)
 		}
 		if s.Op == plan.Sandbox || s.Op == plan.Start {
