@@ -111,6 +111,9 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 	if m.address, err = nodeAddress(o.address); err != nil {
 		return nil, err
 	}
+	if _, err := parseTaints(o.taints); err != nil {
+		return nil, err
+	}
 	for _, open := range []func(context.Context) error{
 		m.openStore, m.openMembership, m.openListeners, m.openPeers, m.openLedger, m.openNetwork, m.openContainers, m.openKeeping, m.openPods, m.openSource,
 	} {
@@ -226,9 +229,10 @@ func (m *machine) awaitLedger(ctx context.Context) error {
 // up is what this node says of itself.
 func (m *machine) up() cluster.NodeUp {
 	at, _ := m.ports() // was checked
+	taints, _ := parseTaints(m.opt.taints)
 	return cluster.NodeUp{
 		ID: m.dir.Node.ID, Name: m.opt.name(), Key: m.dir.Node.Public(), Address: m.address, Arch: runtime.GOARCH, Zone: m.opt.zone,
-		Labels: m.opt.labels, Capacity: capacity(m.opt.dataDir), Engine: cluster.EngineVersion, Peer: at.peer.Port(), Gossip: at.gossip.Port(),
+		Labels: m.opt.labels, Taints: taints, Capacity: capacity(m.opt.dataDir), Engine: cluster.EngineVersion, Peer: at.peer.Port(), Gossip: at.gossip.Port(),
 	}
 }
 

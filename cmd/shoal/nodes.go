@@ -57,6 +57,7 @@ func printNodes(w io.Writer, r api.Ring) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", n.Name, stateText(n), role(n), n.Address, n.Pods, n.PodCIDR, dash(n.Zone), age(n.Joined))
 	}
 	table.Flush()
+	printTaints(w, r)
 }
 
 func stateText(n api.Node) string {

@@ -44,6 +44,7 @@ type Input struct {
 	Phase      *Phase      `json:"phase,omitempty"`
 	Tick       *Tick       `json:"tick,omitempty"`
 	Cordon     *Cordon     `json:"cordon,omitempty"`
+	Taint      *Taint      `json:"taint,omitempty"`
 	SetEngine  *SetEngine  `json:"setEngine,omitempty"`
 }
 
@@ -72,6 +73,7 @@ type NodeUp struct {
 	Zone     string            `json:"zone,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Capacity place.Resources   `json:"capacity"`
+	Taints   []place.Taint     `json:"taints,omitempty"` // that it is to have from the first
 	Engine   int               `json:"engine"`           // highest engine version it knows
 	Peer     uint16            `json:"peer,omitempty"`   // port on which it answers other nodes
 	Gossip   uint16            `json:"gossip,omitempty"` // port on which it gossips
@@ -169,6 +171,13 @@ type Phase struct {
 
 // Tick carries ring time to rules that wait for it. It is appended only when State.Wake is due.
 type Tick struct{}
+
+// Taint gives a node a taint, in place of one with the same key and effect, or takes away those of a key.
+type Taint struct {
+	ID    place.NodeID `json:"id"`
+	Taint place.Taint  `json:"taint"`
+	Off   bool         `json:"off,omitempty"` // take away: of that key, and of that effect if it names one
+}
 
 // Cordon keeps new pods off a node, or lets them back on. With Drain those that are there move to other nodes.
 type Cordon struct {

@@ -42,6 +42,9 @@ func (t *tx) nodeUp(n *NodeUp) error {
 	now.ID, now.Name, now.Address, now.Arch, now.Zone = n.ID, n.Name, n.Address, n.Arch, n.Zone
 	now.Labels, now.Capacity = n.Labels, n.Capacity
 	now.Key, now.Engine, now.Peer, now.Gossip = n.Key, n.Engine, n.Peer, n.Gossip
+	if err := t.firstTaints(now, n.Taints); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
 	now.Up, now.Down, now.Lost, now.Fenced, now.Restarting = true, false, 0, false, 0
 	if lost {
 		t.doubt(now)
@@ -51,6 +54,7 @@ func (t *tx) nodeUp(n *NodeUp) error {
 	if lost && !now.Unsteady {
 		t.rely(now.ID)
 	}
+	t.evictLater(now)
 	return nil
 }
 
@@ -74,20 +78,24 @@ func (t *tx) doubt(n *Node) {
 // nodeKey stands for a node among the objects whose rules are to be run.
 func nodeKey(id place.NodeID) desired.Key { return desired.Key{Kind: "Node", Name: string(id)} }
 
-// runNode relies on a node again whose time of doubt is over.
+// runNode relies on a node again whose time of doubt is over, and stops the pods whose time there is.
 func (t *tx) runNode(k desired.Key) {
-	old, ok := t.s.nodes.Get(place.NodeID(k.Name))
-	if !ok || old.Steady == 0 || old.Down {
+	n, ok := t.s.nodes.Get(place.NodeID(k.Name))
+	if !ok || n.Down {
 		return
 	}
-	if t.now < old.Steady {
-		t.wake(k, old.Steady)
-		return
+	switch {
+	case n.Steady == 0:
+	case t.now < n.Steady:
+		t.wake(k, n.Steady)
+	default:
+		now := *n
+		now.Steady, now.Unsteady = 0, false
+		t.s.nodes.set(&t.s, &now)
+		t.rely(now.ID)
+		n = &now
 	}
-	now := *old
-	now.Steady, now.Unsteady = 0, false
-	t.s.nodes.set(&t.s, &now)
-	t.rely(now.ID)
+	t.evict(n)
 }
 
 // rely takes a node's pods for what they were before it was lost.

@@ -120,6 +120,9 @@ func (t *tx) place(p *control.Pod) {
 	}
 	p.Node = verdict.Node
 	p.Epoch = t.s.index
+	if node, ok := t.s.nodes.Get(verdict.Node); ok {
+		t.evictLater(node)
+	}
 }
 
 // clear lets the oldest finished pod of a job go, because a node has no address left for a pod that is to run.

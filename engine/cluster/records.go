@@ -25,6 +25,9 @@ type Node struct {
 	Key    string `json:"key"`
 	Engine int    `json:"engine"`
 	Since  int64  `json:"since"` // ring time at which it joined, ms
+
+	Tainted []Tainted `json:"tainted,omitempty"` // by key, for the taints that pods must leave for
+
 	Peer   uint16 `json:"peer,omitempty"`
 	Gossip uint16 `json:"gossip,omitempty"`
 

@@ -57,6 +57,8 @@ func (in Input) String() string {
 		return "tick"
 	case in.Cordon != nil:
 		return "cordon " + clip(string(in.Cordon.ID), 64)
+	case in.Taint != nil:
+		return "taint " + clip(string(in.Taint.ID), 64)
 	case in.SetEngine != nil:
 		return "set engine"
 	default:
@@ -70,7 +72,7 @@ func (in Input) kinds() int {
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
-		in.Lead != nil,
+		in.Lead != nil, in.Taint != nil,
 	} {
 		if set {
 			n++
@@ -119,6 +121,8 @@ func (t *tx) take(in Input) error {
 		return t.phase(in.From, in.Phase)
 	case in.Cordon != nil:
 		return t.cordon(in.Cordon)
+	case in.Taint != nil:
+		return t.taint(in.Taint)
 	case in.SetEngine != nil:
 		return t.setEngine(in.SetEngine)
 	default:

@@ -170,6 +170,10 @@ spec: {containers: [{name: main, image: bare}]}
 		}
 		r.Settle()
 	}
+	bad := place.Taint{Key: "bad", Value: "yes", Effect: corev1.TaintEffectNoExecute}
+	r.Must(cluster.Input{Taint: &cluster.Taint{ID: Node(2).ID, Taint: bad}})
+	r.Settle()
+	r.Must(cluster.Input{Taint: &cluster.Taint{ID: Node(2).ID, Taint: bad, Off: true}})
 	r.Must(cluster.Input{Leave: &cluster.Leave{ID: up.ID}})
 	r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: Node(1).ID, Drain: true}})
 	r.Must(cluster.Input{From: cluster.From{Node: Node(2).ID}, Restarting: &cluster.Restarting{Until: r.Now + 30_000}})

@@ -25,7 +25,8 @@ type Node struct {
 	Zone     string            `json:"zone,omitempty"`
 	Arch     string            `json:"arch,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
-	State    string            `json:"state"` // "Ready", "NotReady", "Lost" (its lease is over), "Joining", "Restarting", "Unsteady"
+	Taints   []string          `json:"taints,omitempty"` // "key=value:Effect"
+	State    string            `json:"state"`            // "Ready", "NotReady", "Lost" (its lease is over), "Joining", "Restarting", "Unsteady"
 	Cordoned bool              `json:"cordoned,omitempty"`
 	Draining bool              `json:"draining,omitempty"`
 	Voter    bool              `json:"voter,omitempty"`
@@ -66,6 +67,7 @@ type nodesBackend interface {
 	Ring(ctx context.Context, look bool) (Ring, error) // look: each node says how far it is
 	CreateToken(ctx context.Context, life time.Duration) (Token, error)
 	Change(ctx context.Context, node, what string) error
+	Taint(ctx context.Context, node string, changes []Taint) error
 }
 
 func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
@@ -79,6 +81,7 @@ func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
 		}
 		return b.CreateToken(r.Context(), life)
 	}))
+	s.taints(mux, b)
 	mux.HandleFunc("POST /v1/nodes/{name}/{what}", s.answer(func(r *http.Request) (any, error) {
 		return struct{}{}, b.Change(r.Context(), r.PathValue("name"), r.PathValue("what"))
 	}))
