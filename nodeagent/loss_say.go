@@ -20,7 +20,6 @@ type lostPods map[control.PodID]bool
 // pods says where the pods of lost nodes go, by the workload they belong to.
 func (w *whatIf) pods(loss *api.Loss, after *cluster.State, gone lostPods) {
 	type fate struct {
-		stay  int
 		kept  bool
 		to    map[string]int // nodes
 		waits map[string]int // reasons

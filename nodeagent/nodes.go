@@ -25,6 +25,9 @@ type RingFacts struct {
 	// Dial connects to a node's answers about its pods; nil: this node asks no other.
 	Dial     func(ctx context.Context, node place.NodeID) (net.Conn, error)
 	HoldsKey func() bool // whether this node can take machines in
+	Keys     func() api.Keys
+	// Rotate exchanges keys on all nodes: "keys" or "authority".
+	Rotate func(ctx context.Context, what string) (api.Rotation, error)
 	// Unseat has a node that is to leave give up its seat, and waits for that; it does nothing if it has none.
 	Unseat func(ctx context.Context, node place.NodeID) error
 	// Look asks a node how far it is; it takes no longer than a second.
@@ -105,6 +108,9 @@ func (n *Node) Where() (out api.NodeState) {
 		out.Index, out.StateHash = s.Index(), fmt.Sprintf("%x", s.Hash())
 	})
 	out.Version = n.Version
+	if n.Facts.Keys != nil {
+		out.Keys = n.Facts.Keys()
+	}
 	out.HoldsKey = n.Facts.HoldsKey != nil && n.Facts.HoldsKey()
 	out.Environments = map[string]api.EnvironmentState{}
 	for name, v := range n.Deployer.Verdicts() {
@@ -156,6 +162,11 @@ func (n *Node) Change(ctx context.Context, name, what string) error {
 		err = fmt.Errorf("the ring refused it: %s", out.Rejected)
 	}
 	return err
+}
+
+// Rotate exchanges keys on all nodes.
+func (n *Node) Rotate(ctx context.Context, what string) (api.Rotation, error) {
+	return n.Facts.Rotate(ctx, what)
 }
 
 // unseat has a node that is there, and could leave, give up its seat first: who left is not answered any more. That of a lost

@@ -63,6 +63,7 @@ type machine struct {
 	peering    peering
 	joinedKeys [][]byte // of the gossip, from who took us in
 	gossip     gossipPart
+	rotating   sync.Mutex   // held while this node drives an exchange of keys
 	adopted    []source.Ref // that the mirror has taken over from the ledger
 	keeper     *nodeagent.Keeper
 	leases     *nodeagent.Leases
@@ -404,6 +405,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.gossip.run(ctx) })
 	g.Go(func() error { return m.followNodes(ctx) })
 	g.Go(func() error { return m.followLeave(ctx) })
+	g.Go(func() error { return m.followKeys(ctx) })
 	g.Go(func() error { return m.keeper.Run(ctx) })
 	g.Go(func() error { return m.leases.Run(ctx) })
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })

@@ -89,7 +89,7 @@ func dash(s string) string {
 }
 
 func newRing(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "ring", Short: "How the ring is", Args: exactly(0, "status")}
+	cmd := &cobra.Command{Use: "ring", Short: "How the ring is, and its keys", Args: exactly(0, "status or rotate")}
 	status := &cobra.Command{
 		Use: "status", Short: "Members, voters, and how far each node is", Args: exactly(0, "no arguments"),
 		Long: `Asks every node how far its copy of the ledger is, and what its own render of each environment came to. Nodes that have applied the
@@ -103,7 +103,7 @@ same entries have the same state hash; nodes that have rendered the same commit 
 		},
 	}
 	g.outputFlag(status)
-	cmd.AddCommand(status)
+	cmd.AddCommand(status, newRotate(g))
 	return cmd
 }
 
@@ -125,6 +125,7 @@ func printRing(w io.Writer, r api.Ring) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%.12s\t%s\n", n.Name, stateText(n), role(n), n.Now.Index, newest-n.Now.Index, n.Now.StateHash, n.Now.Version)
 	}
 	table.Flush()
+	printKeys(w, r.Nodes)
 	for _, n := range r.Nodes {
 		if n.Now == nil {
 			continue

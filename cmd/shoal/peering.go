@@ -40,6 +40,8 @@ const (
 	pathForge  = "/git/forge"     // what a node has seen of the forge
 	pathImage  = "/image"         // an image that the asking node has, to a voter
 	pathWhere  = "/where"         // how far a node is
+	pathKeys   = "/keys"          // a step of an exchange of keys
+	pathRotate = "/rotate"        // all steps, to the leader
 	pathYield  = "/yield"         // a node is about to leave, to the leader
 )
 
@@ -101,6 +103,8 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathImage, answerPeer(m.imageAsked))
 	m.peers.Handle("/v2/", http.HandlerFunc(m.storesAsked))
 	m.peers.Handle("POST "+pathWhere, answerPeer(m.whereAsked))
+	m.peers.Handle("POST "+pathKeys, answerPeer(m.keysAsked))
+	m.peers.Handle("POST "+pathRotate, answerPeer(m.rotateAsked))
 	m.peers.Handle("POST "+pathYield, answerPeer(m.yieldAsked))
 	m.peers.Serve()
 	return nil

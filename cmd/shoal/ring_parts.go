@@ -158,6 +158,8 @@ func (m *machine) ringFactsFor() nodeagent.RingFacts {
 		},
 		Unseat:   m.unseat,
 		HoldsKey: m.peers.HoldsKey,
+		Rotate:   m.rotate,
+		Keys:     func() api.Keys { return m.ownKeys().Keys },
 		Look: func(ctx context.Context, node place.NodeID) (s api.NodeState, err error) {
 			return s, m.peers.Call(ctx, node, pathWhere, struct{}{}, &s)
 		},

@@ -45,7 +45,25 @@ type NodeState struct {
 	Index        uint64                      `json:"index"`              // of the last entry applied
 	StateHash    string                      `json:"stateHash"`          // equal on nodes that have applied the same
 	HoldsKey     bool                        `json:"holdsKey,omitempty"` // of the ring's authority: it can take machines in
+	Keys         Keys                        `json:"keys"`
 	Environments map[string]EnvironmentState `json:"environments,omitempty"`
+}
+
+// Keys are the keys of a node, by names that tell nothing of them.
+type Keys struct {
+	Gossip      []string `json:"gossip,omitempty"`      // the one that is written by first; two while they are exchanged
+	Exchange    string   `json:"exchange,omitempty"`    // which of them an exchange leads to
+	Authorities []string `json:"authorities,omitempty"` // pins of those that are trusted, the one that signs first
+	SignedBy    string   `json:"signedBy,omitempty"`    // pin of the one that signed the node's certificate
+}
+
+// Rotation is an exchange of keys that is over.
+type Rotation struct {
+	What  string   `json:"what"` // "keys" or "authority"
+	From  string   `json:"from"`
+	To    string   `json:"to"`
+	Nodes []string `json:"nodes"`          // that have the new one
+	Away  []string `json:"away,omitempty"` // that were down, and take it over when they return
 }
 
 // EnvironmentState is what a node itself made of the newest commit it has seen of an environment.
@@ -68,6 +86,7 @@ type nodesBackend interface {
 	CreateToken(ctx context.Context, life time.Duration) (Token, error)
 	Change(ctx context.Context, node, what string) error
 	Taint(ctx context.Context, node string, changes []Taint) error
+	Rotate(ctx context.Context, what string) (Rotation, error)
 }
 
 func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
@@ -82,6 +101,7 @@ func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
 		return b.CreateToken(r.Context(), life)
 	}))
 	s.taints(mux, b)
+	mux.HandleFunc("POST /v1/rotate/{what}", s.answer(func(r *http.Request) (any, error) { return b.Rotate(r.Context(), r.PathValue("what")) }))
 	mux.HandleFunc("POST /v1/nodes/{name}/{what}", s.answer(func(r *http.Request) (any, error) {
 		return struct{}{}, b.Change(r.Context(), r.PathValue("name"), r.PathValue("what"))
 	}))
@@ -104,6 +124,11 @@ func (c *Client) CreateToken(ctx context.Context, life time.Duration) (t Token, 
 // Change does something to a node: "cordon", "uncordon", "drain" or "remove".
 func (c *Client) Change(ctx context.Context, node, what string) error {
 	return c.post(ctx, "nodes/"+url.PathEscape(node)+"/"+what, nil, &struct{}{})
+}
+
+// Rotate exchanges keys on all nodes: "keys" or "authority".
+func (c *Client) Rotate(ctx context.Context, what string) (r Rotation, err error) {
+	return r, c.post(ctx, "rotate/"+url.PathEscape(what), nil, &r)
 }
 
 // post sends in as JSON, nothing if it is nil.
