@@ -52,7 +52,6 @@ type machine struct {
 
 	holder   lease.Holder
 	killAt   int64 // what the guard knows: by when, on this machine's clock, what may run once is dead; it outlives the agent
-	phaseAt  int   // counts timers for the lease's next phase
 	renewing bool
 
 	runner

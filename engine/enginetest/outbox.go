@@ -1,6 +1,8 @@
 package enginetest
 
 import (
+	"errors"
+
 	"github.com/shoal-dev/shoal/engine/cluster"
 )
 
@@ -103,7 +105,7 @@ func (m *machine) drain() {
 			m.drain()
 			return
 		}
-		if err == errNotSent {
+		if errors.Is(err, errNotSent) {
 			for i, p := range batch {
 				p.sent = before[i]
 			}

@@ -61,7 +61,7 @@ func TestFault_N2_Paused(t *testing.T) {
 	_ = leader.agent.Process.Signal(syscall.SIGSTOP)
 	rest[0].Eventually(20*time.Second, func() error {
 		if name, err := rest[0].leads(); err != nil || name == leader.name {
-			return fmt.Errorf("%s leads: %v", name, err)
+			return fmt.Errorf("%s leads: %w", name, err)
 		}
 		return nil
 	})
@@ -115,7 +115,7 @@ func TestFault_N7_Flapping(t *testing.T) {
 				time.Sleep(200 * time.Millisecond)
 				if s, err := rest[0].Client().Status(context.Background()); err == nil {
 					for _, p := range s.Pods {
-						seen[string(p.UID)] = true
+						seen[p.UID] = true
 					}
 				}
 			}

@@ -60,7 +60,7 @@ func TestFeature_R2_LeaderLosses(t *testing.T) {
 		at := time.Now()
 		others[0].Eventually(20*time.Second, func() error {
 			if name, err := others[0].leads(); err != nil || name == leader.name {
-				return fmt.Errorf("%s leads: %v", name, err)
+				return fmt.Errorf("%s leads: %w", name, err)
 			}
 			return nil
 		})
