@@ -18,6 +18,7 @@ func vote(d string, held ...string) agree.Vote {
 }
 
 func TestJudge(t *testing.T) {
+	const differ = "the voters' renders of it differ: "
 	old := vote("a")
 	old.Commit = older
 	for _, c := range []struct {
@@ -35,14 +36,8 @@ func TestJudge(t *testing.T) {
 		{"of another commit", 3, map[place.NodeID]agree.Vote{"a": vote("a"), "b": old}, "wait, 1 of 3"},
 		{"one differs", 3, map[place.NodeID]agree.Vote{"a": vote("a"), "b": vote("b")}, "wait, 1 of 3"},
 		{"one differs, a majority agrees", 3, map[place.NodeID]agree.Vote{"a": vote("a"), "b": vote("b"), "c": vote("a")}, "agreed, 2 of 3"},
-		{
-			"most differ", 3, map[place.NodeID]agree.Vote{"b": vote("b"), "c": vote("e")},
-			"the voters' renders of it differ: aaaaaaaaaaaa on 0 of them, bbbbbbbbbbbb on node b, eeeeeeeeeeee on node c, 0 of 3",
-		},
-		{
-			"another app is held back", 2, map[place.NodeID]agree.Vote{"a": vote("a"), "b": vote("a", "web")},
-			"the voters' renders of it differ: aaaaaaaaaaaa on 1 of them, aaaaaaaaaaaa on node b, 1 of 2",
-		},
+		{"most differ", 3, map[place.NodeID]agree.Vote{"b": vote("b"), "c": vote("e")}, differ + "aaaaaaaaaaaa on 0 of them, bbbbbbbbbbbb on node b, eeeeeeeeeeee on node c, 0 of 3"},
+		{"another app is held back", 2, map[place.NodeID]agree.Vote{"a": vote("a"), "b": vote("a", "web")}, differ + "aaaaaaaaaaaa on 1 of them, aaaaaaaaaaaa on node b, 1 of 2"},
 	} {
 		v := agree.Judge(vote("a"), []place.NodeID{"a", "b", "c"}[:c.voters], c.votes)
 		word := "wait"
