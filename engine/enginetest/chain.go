@@ -29,8 +29,8 @@ type link struct {
 	commits bool   // refs or environments changed
 }
 
-// keptStates is how many entries a node may be behind.
-const keptStates = 4096
+// keptStates is how many entries back a State is kept. Who is further behind has its own.
+const keptStates = 512
 
 // newChain has a ring of which all nodes have come.
 func newChain(w *World) *chain {

@@ -41,8 +41,8 @@ func (f *faults) end() {
 	}
 }
 
-// quiet tells whether nothing goes wrong now, or in a moment.
-func (f *faults) quiet() bool { return f.active == 0 && (!f.on || f.w.now+100*millisecond < f.at) }
+// near tells whether something goes wrong in a moment.
+func (f *faults) near() bool { return f.on && f.w.now+10*millisecond > f.at }
 
 func (f *faults) next() {
 	f.at = f.w.now + f.w.between(second, cmp.Or(f.w.Weather.Every, 40)*second)

@@ -136,9 +136,14 @@ func (m *machine) start() {
 	if m.commit > len(m.log) {
 		panic("it knows more to be committed than it has")
 	}
+	last, at := m.state, m.index
 	m.state, m.own = nil, nil
-	m.take(max(m.commit, 1))
-	if m.index > uint64(len(w.nodes))+1 && w.chance(300) {
+	if m.commit = max(m.commit, 1); last != nil && at == w.chain.end(m.commit) {
+		m.state = last
+	} else {
+		m.take(m.commit)
+	}
+	if m.index > uint64(len(w.nodes))+1 && w.chance(50) {
 		own, err := newReplica(m.state)
 		if err != nil {
 			w.violated("I5", "node %s: a snapshot of its State: %v", m.up.Name, err)

@@ -23,16 +23,21 @@ const (
 	simulatedLong  = 2 * 3_600_000
 )
 
-// TestSim runs seeds. A seed that fails is printed, and its log and objects are written to a file; -sim.seed runs
-// it again.
+// TestSim runs seeds of the ring of one, and of the ring of twenty. A seed that fails is printed, and its log and objects
+// are written to a file; -sim.seed runs it again.
 func TestSim(t *testing.T) {
-	if *simSeed != 0 {
-		simulate(t, *simSeed, simulatedLong)
-		return
-	}
 	limit := *simDuration
 	if n, err := strconv.Atoi(os.Getenv("SIM_SECONDS")); err == nil && limit == 0 {
 		limit = time.Duration(n) * time.Second
+	}
+	t.Run("one", func(t *testing.T) { simOne(t, limit/6) })
+	t.Run("many", func(t *testing.T) { simMany(t, limit*5/6) })
+}
+
+func simOne(t *testing.T, limit time.Duration) {
+	if *simSeed != 0 {
+		simulate(t, *simSeed, simulatedLong)
+		return
 	}
 	seed, seeds, lived := uint64(1), uint64(2), int64(simulatedShort)
 	if limit > 0 {
@@ -46,7 +51,7 @@ func TestSim(t *testing.T) {
 		n++
 		seed++
 	}
-	t.Logf("seeds %d to %d: %d runs, %.1f simulated hours, %.1f a CPU-second, %d entries, %d crashes, %d reboots, %d clock jumps, %d commits, %d pods, %d cron runs, %d rejected; violations: %v",
+	t.Logf("one node, seeds %d to %d: %d runs, %.1f simulated hours, %.1f a CPU-second, %d entries, %d crashes, %d reboots, %d clock jumps, %d commits, %d pods, %d cron runs, %d rejected; violations: %v",
 		seed-uint64(n), seed-1, n, float64(total.Simulated)/3_600_000, float64(total.Simulated)/3_600_000/max(cpuSeconds()-cpu, 0.001),
 		total.Entries, total.Crashes, total.Reboots, total.Jumps, total.Commits, total.Started, total.Runs, total.Rejected, t.Failed())
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime/debug"
 
 	"github.com/shoal-dev/shoal/engine/place"
 )
@@ -27,7 +28,8 @@ type World struct {
 	now    int64 // true time since the beginning, µs
 	events events
 	nodes  []*machine // n1 is nodes[0]
-	voters int        // the first so many
+	byID   map[place.NodeID]*machine
+	voters int // the first so many
 	net    network
 	chain  *chain
 	team   *team
@@ -73,50 +75,60 @@ const (
 
 // NewWorld begins a ring of so many nodes, of which the first voters vote.
 func NewWorld(seed uint64, nodes, voters int) *World {
-	w := &World{Seed: seed, Content: Store{}, rng: rand.New(rand.NewPCG(seed, 0x5A0A1)), voters: voters}
+	w := &World{Seed: seed, Content: Store{}, rng: rand.New(rand.NewPCG(seed, 0x5A0A1)), voters: voters, byID: map[place.NodeID]*machine{}}
 	w.seen = newWitness(w)
 	w.team = newTeam(w)
 	w.net = newNetwork(nodes)
 	w.faults.w = w
 	for i := range nodes {
-		w.nodes = append(w.nodes, newMachine(w, i))
+		m := newMachine(w, i)
+		w.nodes = append(w.nodes, m)
+		w.byID[m.id] = m
 	}
 	return w
 }
 
 // Run lives through a time under faults, then through one without, ms, in which everything must come to rest. It returns
 // the first violation of an invariant.
-func (w *World) Run(faulty, quiet int64) (err error) {
+func (w *World) Run(faulty, quiet int64) error {
+	if err := w.Faulty(faulty); err != nil || quiet == 0 {
+		return err
+	}
+	return w.Calm(quiet)
+}
+
+// Faulty begins, and lives through a time under faults, ms. It returns the first violation of an invariant.
+func (w *World) Faulty(ms int64) error {
+	return w.live(ms, func(end int64) {
+		w.begin()
+		w.faults.begin()
+		w.until(end)
+		w.Stats.Faulty = ms
+	})
+}
+
+// Calm mends everything, and lives through a time without faults, ms; 15 minutes are enough for everything to come to
+// rest, but for what waits for ring time that has run ahead. It returns the first violation of an invariant.
+func (w *World) Calm(ms int64) error {
+	return w.live(ms, func(end int64) {
+		w.faults.end()
+		w.team.last()
+		w.until(end)
+		w.Stats.Quiet = ms
+		if w.wrong == nil {
+			w.seen.rested()
+		}
+	})
+}
+
+func (w *World) live(ms int64, do func(end int64)) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			if w.Plant == NoPlant {
-				panic(p)
-			}
-			err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("at %s, entry %d: panic: %v\n%s", Clock(w.wall()), len(w.chain.log), p, debug.Stack())
 		}
 		w.Stats.Entries = len(w.chain.log)
 	}()
-	w.begin()
-	w.faults.begin()
-	w.until(faulty * millisecond)
-	w.Stats.Faulty = w.now / millisecond
-	if w.wrong != nil {
-		return w.wrong
-	}
-	w.faults.end()
-	w.team.last()
-	w.until(w.now + quiet*millisecond)
-	w.Stats.Quiet = w.now/millisecond - w.Stats.Faulty
-	if w.wrong == nil && quiet > 0 {
-		w.seen.rested()
-	}
-	return w.wrong
-}
-
-// Live goes on without faults and without commits for a time, ms.
-func (w *World) Live(quiet int64) error {
-	w.until(w.now + quiet*millisecond)
-	w.Stats.Quiet += quiet
+	do(w.now + ms*millisecond)
 	return w.wrong
 }
 
@@ -184,10 +196,5 @@ func (w *World) chance(n int) bool { return w.rng.IntN(1000) < n }
 
 // find returns a node by its id.
 func (w *World) find(id place.NodeID) *machine {
-	for _, m := range w.nodes {
-		if m.id == id {
-			return m
-		}
-	}
-	return nil
+	return w.byID[id]
 }
