@@ -16,23 +16,22 @@ type events struct {
 	seq  uint64
 }
 
-func (q *events) less(i, j int) bool {
-	a, b := &q.heap[i], &q.heap[j]
-	return a.at < b.at || a.at == b.at && a.seq < b.seq
-}
+func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
 
 func (q *events) push(e event) {
 	q.seq++
 	e.seq = q.seq
 	q.heap = append(q.heap, e)
-	for i := len(q.heap) - 1; i > 0; {
+	i := len(q.heap) - 1
+	for i > 0 {
 		up := (i - 1) / 2
-		if !q.less(i, up) {
+		if !e.before(&q.heap[up]) {
 			break
 		}
-		q.heap[i], q.heap[up] = q.heap[up], q.heap[i]
+		q.heap[i] = q.heap[up]
 		i = up
 	}
+	q.heap[i] = e
 }
 
 // pop takes the next event that is due by end.
@@ -40,22 +39,22 @@ func (q *events) pop(end int64) (event, bool) {
 	if len(q.heap) == 0 || q.heap[0].at > end {
 		return event{}, false
 	}
-	e := q.heap[0]
+	first := q.heap[0]
 	last := len(q.heap) - 1
-	q.heap[0] = q.heap[last]
+	e := q.heap[last]
 	q.heap[last] = event{}
 	q.heap = q.heap[:last]
-	for i := 0; ; {
-		least := i
-		for _, down := range [2]int{2*i + 1, 2*i + 2} {
-			if down < last && q.less(down, least) {
-				least = down
-			}
+	for i := 0; last > 0; {
+		down := 2*i + 1
+		if down+1 < last && q.heap[down+1].before(&q.heap[down]) {
+			down++
 		}
-		if least == i {
-			return e, true
+		if down >= last || e.before(&q.heap[down]) {
+			q.heap[i] = e
+			break
 		}
-		q.heap[i], q.heap[least] = q.heap[least], q.heap[i]
-		i = least
+		q.heap[i] = q.heap[down]
+		i = down
 	}
+	return first, true
 }

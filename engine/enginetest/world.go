@@ -121,6 +121,14 @@ func (w *World) Calm(ms int64) error {
 	})
 }
 
+// Rest goes on without faults and commits, ms. It returns the first violation of an invariant.
+func (w *World) Rest(ms int64) error {
+	return w.live(ms, func(end int64) {
+		w.until(end)
+		w.Stats.Quiet += ms
+	})
+}
+
 func (w *World) live(ms int64, do func(end int64)) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
