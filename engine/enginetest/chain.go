@@ -80,6 +80,12 @@ func (c *chain) step(e cluster.Entry) {
 		e.Input.NodeDown = &cluster.NodeDown{ID: d.ID, Fenced: d.Fenced, Term: 1 << 60}
 	}
 	out := cluster.Step(c.head, e, w.Content)
+	if e.Input.Lead != nil && w.Plant == Amnesia {
+		var err error
+		if c.head, err = amnesia(c.head); err != nil {
+			panic(err)
+		}
+	}
 	if w.Story != nil {
 		w.note("%s", entryLine(&e, out))
 	}

@@ -166,6 +166,17 @@ func (m *machine) refresh() {
 	m.lookAtPods()
 	m.lookAtCommits()
 	m.after(30*second, m.refresh)
+	if m.w.Plant == Chatty {
+		m.chat()
+	}
+}
+
+// chat is a bug that is planted.
+func (m *machine) chat() {
+	for _, id := range m.ids() {
+		m.submit(cluster.Input{Phase: &cluster.Phase{Pod: id, Epoch: m.procs[id].pod.Epoch}}, nil)
+	}
+	m.after(50*millisecond, m.chat)
 }
 
 // stop ends the agent; what it started goes on.

@@ -1,5 +1,13 @@
 package enginetest
 
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+)
+
 // The bugs that can be planted in a World.
 const (
 	EagerGrant       Plant = "the leader acknowledges a renewal while the end of the lease is on its way"
@@ -20,4 +28,62 @@ const (
 	Quitter          Plant = "a node that hears of no majority stops all it runs"
 	Deafness         Plant = "agents do not stop what is to stop"
 	EarlyGone        Plant = "agents report a pod as gone while it still runs"
+	Leftovers        Plant = "agents report a stateless pod as gone and let it run"
+	Chatty           Plant = "agents report what has not changed, without an end"
+	Amnesia          Plant = "what a schedule has started is known to the leader alone"
 )
+
+// amnesia has a State forget which runs of its CronJobs have been, as if only the leader before had known.
+func amnesia(s *cluster.State) (*cluster.State, error) {
+	var b bytes.Buffer
+	if err := s.Encode(&b); err != nil {
+		return nil, err
+	}
+	var out []string
+	for line := range strings.SplitSeq(strings.TrimSpace(b.String()), "\n") {
+		var row struct {
+			T string          `json:"t"`
+			V uint64          `json:"v"`
+			R json.RawMessage `json:"r"`
+		}
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			return nil, err
+		}
+		var record map[string]any
+		if row.T == "jobs" || row.T == "cronjobs" || row.T == "wakes" {
+			if err := json.Unmarshal(row.R, &record); err != nil {
+				return nil, err
+			}
+		}
+		key, _ := record["key"].(map[string]any)
+		owner, _ := record["owner"].(map[string]any)
+		switch {
+		case row.T == "jobs" && owner["uid"] != "":
+			continue
+		case row.T == "cronjobs":
+			delete(record, "last")
+		case row.T == "wakes" && key["kind"] == "CronJob":
+			record["at"] = 1
+		default:
+			out = append(out, line)
+			continue
+		}
+		var err error
+		if row.R, err = json.Marshal(record); err != nil {
+			return nil, err
+		}
+		changed, err := json.Marshal(row)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, string(changed))
+	}
+	text := strings.Join(out, "\n")
+	_, err := cluster.DecodeState(strings.NewReader(text))
+	if err == nil {
+		return s, nil // it had started none
+	}
+	_, is, _ := strings.Cut(err.Error(), "have hash ")
+	is, was, _ := strings.Cut(is, ", the head says ")
+	return cluster.DecodeState(strings.NewReader(strings.Replace(text, was, is, 1)))
+}

@@ -245,6 +245,10 @@ func (m *machine) stopProc(p *plan.Pod, s plan.Action) {
 	if w.Plant == EarlyGone && p.Deleting != 0 {
 		m.removed(p)
 	}
+	if w.Plant == Leftovers && !p.Fenced {
+		m.removed(p)
+		return
+	}
 	if w.Plant == Deafness {
 		m.after(30*second, func() { m.do(p, nil) })
 		return

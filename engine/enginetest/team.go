@@ -31,12 +31,29 @@ type commit struct {
 // variants is how many texts there are of an environment.
 const variants = 12
 
-// manifests are the texts, compiled once for all runs: that takes longer than anything else.
-var manifests = struct {
-	sync.Mutex
-	made map[string]desired.Digest
-	all  Store
-}{made: map[string]desired.Digest{}, all: Store{}}
+// manifests are the texts, compiled once for all runs, as that takes longer than anything else. Nobody changes them then.
+var manifests = sync.OnceValue(func() (made struct {
+	digests map[string]desired.Digest
+	all     Store
+}) {
+	made.digests, made.all = map[string]desired.Digest{}, Store{}
+	for _, environment := range environments {
+		for variant := range variants {
+			for _, broken := range []bool{false, true} {
+				d, err := made.all.Manifest(environment, teamText(environment, variant, broken))
+				if err != nil {
+					panic(err)
+				}
+				made.digests[textName(environment, variant, broken)] = d
+			}
+		}
+	}
+	return made
+})
+
+func textName(environment string, variant int, broken bool) string {
+	return fmt.Sprintf("%s %d %v", environment, variant, broken)
+}
 
 func newTeam(w *World) *team {
 	t := &team{w: w, commits: map[source.ID]*commit{}, acked: map[cluster.From]string{}, images: map[string]bool{}}
@@ -45,24 +62,13 @@ func newTeam(w *World) *team {
 			t.images[fmt.Sprintf("%s:%d", name, n)] = true
 		}
 	}
-	w.Content = manifests.all
+	w.Content = manifests().all
 	return t
 }
 
 // manifest is the digest of a text of an environment.
 func (t *team) manifest(environment string, variant int, broken bool) desired.Digest {
-	name := fmt.Sprintf("%s %d %v", environment, variant, broken)
-	manifests.Lock()
-	defer manifests.Unlock()
-	d, ok := manifests.made[name]
-	if !ok {
-		var err error
-		if d, err = manifests.all.Manifest(environment, teamText(environment, variant, broken)); err != nil {
-			panic(err)
-		}
-		manifests.made[name] = d
-	}
-	return d
+	return manifests().digests[textName(environment, variant, broken)]
 }
 
 // begin has all environments active.

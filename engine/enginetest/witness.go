@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
@@ -21,6 +22,7 @@ type witness struct {
 	runs    map[string]string // of CronJobs: the uid of each
 	taken   map[cluster.From]bool
 	steps   int
+	calm    int64 // ring time from which on every scheduled run must come
 }
 
 func newWitness(w *World) *witness {
@@ -249,6 +251,25 @@ func (t *witness) rested() {
 		w.violated("I2", "%v", err)
 	}
 	t.kept()
+	t.punctual()
+}
+
+// punctual: every run that a schedule names came, once it was calm. Runs that must not overlap may let one pass.
+func (t *witness) punctual() {
+	const minute = 60_000
+	s := t.w.chain.head
+	for c := range s.CronJobs().Values() {
+		every := map[string]int64{"*/5 * * * * ": 5, "*/7 * * * * ": 7}[c.Schedule]
+		if every == 0 || c.Key.Name == "forbid" {
+			continue
+		}
+		for at := t.calm - t.calm%minute + 5*minute; at < s.Time()-minute; at += minute {
+			run := desired.Key{Group: "batch", Kind: "Job", Namespace: c.Key.Namespace, Name: control.RunName(c.Key.Name, at)}
+			if at/minute%60%every == 0 && t.runs[c.UID+" "+run.String()] == "" {
+				t.w.violated("I7", "run %s did not come", run)
+			}
+		}
+	}
 }
 
 // kept: every push that was acknowledged is in the log, once.

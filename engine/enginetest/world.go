@@ -112,6 +112,7 @@ func (w *World) Faulty(ms int64) error {
 func (w *World) Calm(ms int64) error {
 	return w.live(ms, func(end int64) {
 		w.faults.end()
+		w.seen.calm = w.chain.head.Time()
 		w.team.last()
 		w.until(end)
 		w.Stats.Quiet = ms
