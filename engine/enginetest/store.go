@@ -1,5 +1,3 @@
-// Package enginetest is a ring in memory for tests: a content store, a node that starts and stops pods, faults
-// by seed, and the invariants that hold whatever happens.
 package enginetest
 
 import (

@@ -120,7 +120,7 @@ func TestWorldFindsPlantedBugs(t *testing.T) {
 		{StartAtOnce, cuts, "run at once"},
 		{Forgetful, Weather{Faults: []string{"isolate"}, Every: 20, Isolation: 12, Disk: 1500}, "run at once"},
 		{BlindStart, Weather{Faults: []string{"isolate", "crash"}, Every: 20, Isolation: 15, Pulls: 300}, "run at once"},
-		{LastWords, Weather{Faults: []string{"freeze"}, Every: 60}, "run at once"},
+		{LastWords, Weather{Faults: []string{"split", "freeze"}, Every: 40}, "run at once"},
 		{NoProof, cuts, "run at once"},
 		{Minority, Weather{}, "I3: commit"},
 		{EarlyAcknowledge, cuts, "I4: what was committed"},
