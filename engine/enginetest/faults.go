@@ -153,7 +153,7 @@ func (f *faults) slowDisk(m *machine) {
 
 // crash ends an agent; another one starts after a while.
 func (f *faults) crash(m *machine) {
-	if !m.alive {
+	if !m.alive || m.halted {
 		return
 	}
 	m.stop()
@@ -231,8 +231,9 @@ func (f *faults) halt(m *machine) {
 			stood = append(stood, q)
 		}
 	}
+	power := m.power
 	f.last(wait, func() {
-		if !m.halted {
+		if !m.halted || m.power != power {
 			return
 		}
 		m.halted = false
@@ -329,7 +330,7 @@ func (f *faults) behind(m *machine) {
 	f.last(10*second, func() { m.slow = 0 })
 	if f.w.chance(300) {
 		f.w.after(f.w.between(10*millisecond, 3*second), func() {
-			if f.on && m.alive {
+			if f.on && m.alive && !m.halted {
 				m.stop()
 				f.restart(m, f.w.between(50*millisecond, second))
 			}

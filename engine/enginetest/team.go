@@ -31,12 +31,15 @@ type commit struct {
 // variants is how many texts there are of an environment.
 const variants = 12
 
-// manifests are the texts, compiled once for all runs, as that takes longer than anything else. Nobody changes them then.
-var manifests = sync.OnceValue(func() (made struct {
+// texts are manifests by name, with their objects.
+type texts struct {
 	digests map[string]desired.Digest
 	all     Store
-}) {
-	made.digests, made.all = map[string]desired.Digest{}, Store{}
+}
+
+// manifests are the texts, compiled once for all runs, as that takes longer than anything else. Nobody changes them then.
+var manifests = sync.OnceValue(func() texts {
+	made := texts{map[string]desired.Digest{}, Store{}}
 	for _, environment := range environments {
 		for variant := range variants {
 			for _, broken := range []bool{false, true} {
