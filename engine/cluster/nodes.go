@@ -208,7 +208,7 @@ func (t *tx) fence(old *Node) error {
 		if p.Finished == 0 && !p.Kept && (p.Fenced || p.Deleting != 0) {
 			t.removed(p)
 			e := &Ended{Pod: p.ID, Node: p.Node, Epoch: p.Epoch, Namespace: p.Namespace, Name: p.Name, Grace: t.grace(p)}
-			if ring, _ := t.s.Ring(); ring.Engine >= 4 && p.IP.IsValid() {
+			if ring, _ := t.s.Ring(); ring.Engine >= 5 && p.IP.IsValid() {
 				e.IP = p.IP
 				t.s.addresses.set(&t.s, &Address{IP: p.IP, Pod: p.ID})
 			}

@@ -64,7 +64,7 @@ type Facts struct {
 }
 
 // leadSince is the engine version from which on leaders say that they are.
-const leadSince = 4
+const leadSince = 5
 
 // New makes the Keeper of a node.
 func New(node place.NodeID) *Keeper { return &Keeper{node: node} }
