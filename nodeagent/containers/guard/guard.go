@@ -124,7 +124,7 @@ func rehearse(o Options, k killer) error {
 type watch struct {
 	fenced string
 	killer killer
-	timer  timer
+	timer  *timer
 	file   int // of the deadline
 
 	st unix.Stat_t
@@ -204,22 +204,25 @@ func protect(mount, cgroup string) {
 }
 
 // timer sleeps by the clock that goes on while the machine sleeps.
-type timer struct{ fd int }
+type timer struct {
+	fd   int
+	spec unix.ItimerSpec
+	b    [8]byte
+}
 
-func newTimer() (timer, error) {
+func newTimer() (*timer, error) {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC)
 	if err != nil {
-		return timer{}, fmt.Errorf("timer: %w", err)
+		return nil, fmt.Errorf("timer: %w", err)
 	}
-	return timer{fd}, nil
+	return &timer{fd: fd}, nil
 }
 
 // sleep returns after so many ms, 1 at least; sooner if a signal comes.
-func (t timer) sleep(ms int64) {
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(ms, 1) * 1_000_000)}
-	if err := unix.TimerfdSettime(t.fd, 0, &spec, nil); err != nil {
+func (t *timer) sleep(ms int64) {
+	t.spec.Value = unix.NsecToTimespec(max(ms, 1) * 1_000_000)
+	if err := unix.TimerfdSettime(t.fd, 0, &t.spec, nil); err != nil {
 		panic(fmt.Errorf("timer: %w", err)) // its arguments are in range
 	}
-	var b [8]byte
-	_, _ = unix.Read(t.fd, b[:])
+	_, _ = unix.Read(t.fd, t.b[:])
 }

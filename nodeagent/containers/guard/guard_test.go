@@ -63,8 +63,8 @@ func TestRoundAllocatesNothing(t *testing.T) {
 	}); n > 0 {
 		t.Errorf("%v allocations to read", n)
 	}
+	var b [deadline.Size]byte
 	if n := testing.AllocsPerRun(20, func() {
-		var b [deadline.Size]byte
 		at := deadline.Now() + 2
 		for i := range b {
 			b[i] = byte(at >> (8 * i))
