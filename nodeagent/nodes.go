@@ -122,6 +122,7 @@ func (n *Node) Where() (out api.NodeState) {
 		}
 		out.Environments[name] = e
 	}
+	n.Deployer.addOwn(out.Environments)
 	return out
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
 // A node that comes to a commit when the ring has activated it already, as one that has just joined does, renders it
@@ -246,6 +247,33 @@ func (d *Deployer) foreign(env *cluster.Environment) render.Problems {
 		return nil
 	}
 	return render.Problems{{File: env.Ref, Text: why.Reason + ": " + why.Message}}
+}
+
+// addOwn adds what this node's own renders of what runs came to, where it has judged no commit itself.
+func (d *Deployer) addOwn(out map[string]api.EnvironmentState) {
+	if d.opt.Renders == nil {
+		return
+	}
+	var active []*cluster.Environment
+	d.opt.Ledger.View(func(s *cluster.State) { active = slices.Collect(s.Environments().Values()) })
+	for _, env := range active {
+		e, judged := out[env.Name]
+		switch lacking := len(d.lacking(env.Name)); {
+		case lacking > 0 && e.Problem == "":
+			e.Problem = fmt.Sprintf("%d objects that the ring runs are not rendered by this node", lacking)
+			if foreign := d.foreign(env); len(foreign) > 0 {
+				e.Problem = foreign[0].Text
+			}
+			if !judged {
+				e.Commit = string(env.Commit)
+			}
+		case judged || lacking > 0:
+			continue
+		default:
+			e.Commit, e.Digest = string(env.Commit), string(env.D)
+		}
+		out[env.Name] = e
+	}
 }
 
 // saveRenders puts on disk what this node has rendered of what the ring refers to.

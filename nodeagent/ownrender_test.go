@@ -69,8 +69,17 @@ func TestOwnRenderOfWhatRuns(t *testing.T) {
 		if got := late.pods(); got != "web: NotRendered" {
 			t.Errorf("pods: %s", got)
 		}
+		where := func(want string) {
+			t.Helper()
+			e := late.n.Where().Environments["dev"]
+			if got := fmt.Sprintf("%.2s %.4s %s", e.Commit, e.Digest, e.Problem); got != want {
+				t.Errorf("where: %s, want %s", got, want)
+			}
+		}
+		where("01  2 objects that the ring runs are not rendered by this node")
 		late.look()
 		synctest.Wait()
+		where(fmt.Sprintf("01 %.4s ", first.d.active("dev").D))
 		if late.u.renders != 1 || late.lacking("dev") != 0 {
 			t.Errorf("%d renders, and %d objects are lacking", late.u.renders, late.lacking("dev"))
 		}
@@ -142,6 +151,9 @@ func TestOwnRenderDiffers(t *testing.T) {
 		if !strings.Contains(own, "RenderMismatch: 1 objects that the ring runs are in no commit that this node has rendered: this node's render of commit 02") ||
 			strings.Count(own, ", the ring runs ") != 1 {
 			t.Errorf("status: %s", own)
+		}
+		if e := differs.n.Where().Environments["dev"]; !strings.HasPrefix(e.Problem, "RenderMismatch: ") {
+			t.Errorf("where: %+v", e)
 		}
 		renders := differs.u.renders
 		for range 3 {
