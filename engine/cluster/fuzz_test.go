@@ -29,6 +29,7 @@ func FuzzStep(f *testing.F) {
 	add(enginetest.Gone(r.Pods()[0]))
 	add(cluster.Input{SetEngine: &cluster.SetEngine{Version: 7}})
 	add(cluster.Input{Retire: &cluster.Retire{Environment: "dev"}})
+	add(tainting(1, "bad:NoExecute"))
 	f.Fuzz(func(t *testing.T, input, blob []byte, ahead int64) {
 		var in cluster.Input
 		if json.Unmarshal(input, &in) != nil {
