@@ -108,6 +108,13 @@ func (n *Node) Where() (out api.NodeState) {
 		out.Index, out.StateHash = s.Index(), fmt.Sprintf("%x", s.Hash())
 	})
 	out.Version = n.Version
+	if n.Facts.Standing != nil {
+		for id, standing := range n.Facts.Standing() {
+			if standing.Leader {
+				out.Leader = string(id)
+			}
+		}
+	}
 	if n.Facts.Keys != nil {
 		out.Keys = n.Facts.Keys()
 	}

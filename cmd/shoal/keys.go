@@ -125,7 +125,13 @@ func (m *machine) changeKeys(ctx context.Context, r *ring.Ring, o keyOrder) erro
 		if !m.votes(m.dir.Node.ID) {
 			return nil
 		}
-		return m.peers.FetchKeys(ctx)
+		if m.holds(o.Pin) {
+			return nil
+		}
+		if err := m.peers.FetchKeys(ctx); !m.holds(o.Pin) { // that of the one that goes may be lost
+			return err
+		}
+		return nil
 	case keySign, keyDrop:
 		pin, err := peers.ParsePin(o.Pin)
 		if err != nil {
@@ -154,8 +160,12 @@ func (m *machine) forgetOtherExchange(r *ring.Ring, key []byte) error {
 	return nil
 }
 
-// keysAgain is how long a node that misses others in the gossip waits before it compares its keys with the leader's.
-const keysAgain = 10 * time.Second
+// A node that misses others in the gossip compares its keys with the leader's: at once, and every keysSoon until the leader
+// has answered; then after twice that, doubled up to keysLate as long as somebody is missed.
+const (
+	keysSoon = time.Second
+	keysLate = 30 * time.Second
+)
 
 // followKeys has this node come back that was away while keys were exchanged. Without the gossip's it hears nobody, or only
 // those who were away with it; and of the authorities it has learnt the new one, and trusts the old one still. Who leads
@@ -164,14 +174,19 @@ func (m *machine) followKeys(ctx context.Context) error {
 	changes, cancel := m.ledger.Subscribe()
 	defer cancel()
 	var next <-chan time.Time
+	pause := keysSoon
 	for {
 		if m.missesSome() || len(m.peers.Authorities()) > 1 || len(m.ring.Keys()) > 1 {
-			if err := m.adoptKeys(ctx); err != nil {
-				m.log.InfoContext(ctx, "gossip keys not compared with the leader's, will retry", "err", err)
+			compared, err := m.adoptKeys(ctx)
+			switch {
+			case err != nil:
+				m.log.InfoContext(ctx, "keys not compared with the leader's, will retry", "err", err)
+			case compared:
+				pause = min(2*pause, keysLate)
 			}
-			next = time.After(keysAgain)
+			next = time.After(pause)
 		} else {
-			next = nil
+			next, pause = nil, keysSoon
 		}
 		for waiting := true; waiting; {
 			select {
@@ -201,21 +216,25 @@ func (m *machine) missesSome() bool {
 	return false
 }
 
-// adoptKeys takes the leader's gossip keys, if they are others, and drops authorities that it trusts no longer.
-func (m *machine) adoptKeys(ctx context.Context) error {
+// adoptKeys takes the leader's gossip keys, if they are others, and drops authorities that it trusts no longer. It says whether there
+// is a leader to compare them with.
+func (m *machine) adoptKeys(ctx context.Context) (compared bool, err error) {
 	leader, known := m.ledger.Leader()
-	if !known || leader == m.dir.Node.ID {
-		return nil
+	switch {
+	case !known:
+		return false, nil
+	case leader == m.dir.Node.ID:
+		return true, nil
 	}
 	var s keyState
 	if err := m.peers.Call(ctx, leader, pathKeys, keyOrder{Op: keyGive}, &s); err != nil {
-		return err
+		return false, err
 	}
 	if len(s.Given) == 0 {
-		return errors.New("the leader gave no keys")
+		return false, errors.New("the leader gave no keys")
 	}
 	if err := m.dropAuthorities(s.Authorities); err != nil {
-		return err
+		return false, err
 	}
 	have := m.ring.Keys()
 	same := len(have) == len(s.Given)
@@ -223,19 +242,19 @@ func (m *machine) adoptKeys(ctx context.Context) error {
 		same = same && keyID(have[i]) == keyID(s.Given[i])
 	}
 	if same {
-		return nil
+		return true, nil
 	}
 	if err := m.ring.SetKeys(s.Given); err != nil {
-		return err
+		return false, err
 	}
 	m.log.InfoContext(ctx, "gossip keys were exchanged while this node was away, and taken over", "from", leader)
 	if len(s.Given) == 1 {
 		if err := os.Remove(m.exchangePath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return false, err
 		}
 	}
 	m.ring.Seek()
-	return nil
+	return true, nil
 }
 
 // dropAuthorities believes those alone that the leader believes, once this node's certificate is of one of them.
@@ -261,4 +280,9 @@ func (m *machine) dropAuthorities(leaders []string) error {
 		}
 	}
 	return nil
+}
+
+// holds says whether the key of an authority is on this node.
+func (m *machine) holds(pin string) bool {
+	return slices.ContainsFunc(m.peers.Authorities(), func(a peers.Authority) bool { return a.Held && a.Pin.String() == pin })
 }

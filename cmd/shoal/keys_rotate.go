@@ -195,8 +195,8 @@ func (x *exchange) nextKey(ctx context.Context, states map[place.NodeID]keyState
 // authority exchanges the ring's authority.
 func (x *exchange) authority(ctx context.Context) (api.Rotation, error) {
 	if !x.m.peers.HoldsKey() {
-		if err := x.m.peers.FetchKeys(ctx); err != nil {
-			return api.Rotation{}, err
+		if err := x.m.peers.FetchKeys(ctx); err != nil && len(x.m.ledger.Members()) > 1 && x.othersAreUp() {
+			return api.Rotation{}, err // a holder may come back; the only node of what is left of a ring makes a new one
 		}
 	}
 	states, err := x.all(ctx, look)
@@ -223,7 +223,7 @@ func (x *exchange) authority(ctx context.Context) (api.Rotation, error) {
 			}
 			return &keyOrder{Op: keyTrust, DER: next.DER}
 		},
-		func(place.NodeID, keyState) *keyOrder { return &keyOrder{Op: keyFetch} },
+		func(place.NodeID, keyState) *keyOrder { return &keyOrder{Op: keyFetch, Pin: to} },
 		func(_ place.NodeID, s keyState) *keyOrder {
 			if s.Authorities[0] == to && s.SignedBy == to {
 				return nil
@@ -255,6 +255,16 @@ func (x *exchange) authority(ctx context.Context) (api.Rotation, error) {
 			return x.done(rotateAuthority, shortPin(was), shortPin(to)), nil
 		}
 	}
+}
+
+// othersAreUp says whether another node of the ring is there.
+func (x *exchange) othersAreUp() (up bool) {
+	x.m.ledger.View(func(s *cluster.State) {
+		for n := range s.Nodes().Values() {
+			up = up || n.ID != x.m.dir.Node.ID && n.Up && !n.Down
+		}
+	})
+	return up
 }
 
 // nextAuthority is the one that an exchange leads to that was begun before, which is the youngest of several, or a new one.

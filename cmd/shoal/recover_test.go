@@ -62,9 +62,11 @@ func TestRecover(t *testing.T) {
 			t.Errorf("%s\nwant %s", got, pattern)
 		}
 	}
-	expect(shoal(), `shoal: expected --skip INDEX, the index of the entry from the agent's log, or --cut\n.*\(2\)`)
-	expect(shoal("--cut", "--skip", "3"), `shoal: expected --skip or --cut, not both.*\(2\)`)
+	expect(shoal(), `shoal: expected --skip INDEX, the index of the entry from the agent's log, or --cut, or --alone\n.*\(2\)`)
+	expect(shoal("--cut", "--skip", "3"), `shoal: expected one of --skip, --cut and --alone.*\(2\)`)
+	expect(shoal("--skip", "2", "--ring", "x"), `shoal: --ring goes with --cut and --alone\n.*\(2\)`)
 	expect(shoal("--cut"), `the ledger is not damaged; nothing was changed\n\(0\)`)
+	expect(shoal("--alone"), `shoal: this node is of no ring\n\(1\)`)
 	expect(shoal("--skip", "1"), `shoal: skip entry 1: the first that can be skipped is 2\n\(1\)`)
 	expect(shoal("--skip", "99999"), `entry 99999 will be skipped\n\(0\)`)
 

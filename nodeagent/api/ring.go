@@ -44,6 +44,7 @@ type NodeState struct {
 	Version      string                      `json:"version"`
 	Index        uint64                      `json:"index"`              // of the last entry applied
 	StateHash    string                      `json:"stateHash"`          // equal on nodes that have applied the same
+	Leader       string                      `json:"leader,omitempty"`   // id of the node that it follows, itself if it leads
 	HoldsKey     bool                        `json:"holdsKey,omitempty"` // of the ring's authority: it can take machines in
 	Keys         Keys                        `json:"keys"`
 	Environments map[string]EnvironmentState `json:"environments,omitempty"`
