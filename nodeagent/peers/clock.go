@@ -37,18 +37,23 @@ func (p *Peers) now() time.Time {
 
 func apart(a, b time.Time) time.Duration { return a.Sub(b).Abs() }
 
-// alarm goes off at most once a minute: what sets it off may come from others.
+// alarm goes off seldom: what sets it off may come from others.
 type alarm struct{ last atomic.Int64 }
 
-func (a *alarm) goesOff() bool {
+const (
+	clockAlarmEvery = time.Minute     // all nodes are asked for their time
+	trustAlarmEvery = 5 * time.Second // one is asked for a certificate; two exchanges may follow each other soon
+)
+
+func (a *alarm) goesOff(every time.Duration) bool {
 	last, at := a.last.Load(), time.Now().UnixNano()
-	return (last == 0 || at-last > int64(time.Minute)) && a.last.CompareAndSwap(last, at)
+	return (last == 0 || at-last > int64(every)) && a.last.CompareAndSwap(last, at)
 }
 
 // doubtClock makes the clock be compared with the others' if a certificate's dates do not fit it. Any node that was off
 // for long has such a one.
 func (p *Peers) doubtClock(c *x509.Certificate, now time.Time) {
-	if !plausible(c, now) && p.clockAlarm.goesOff() {
+	if !plausible(c, now) && p.clockAlarm.goesOff(clockAlarmEvery) {
 		p.unsure.Store(true)
 		p.wake()
 	}
@@ -57,7 +62,7 @@ func (p *Peers) doubtClock(c *x509.Certificate, now time.Time) {
 // doubtTrust makes the certificate be renewed by another node, from which this one learns the authorities, if a node
 // of the ring shows a certificate of one that this node never heard of: they were exchanged while it was off.
 func (p *Peers) doubtTrust(c *x509.Certificate, node place.NodeID) {
-	if _, err := p.trust.Load().by(c, true); err != nil && p.Known(node) && p.trustAlarm.goesOff() {
+	if _, err := p.trust.Load().by(c, true); err != nil && p.Known(node) && p.trustAlarm.goesOff(trustAlarmEvery) {
 		p.stale.Store(true)
 		p.wake()
 	}

@@ -109,7 +109,6 @@ func TestFeature_R1_RotateKeys(t *testing.T) {
 	r.cable(third, "up")
 	begun = time.Now()
 	first.Eventually(90*time.Second, func() error { return r.sameKeys(first, 3) })
-	t.Logf("%s", third.output)
 	t.Logf("who was cut off is back after %s", time.Since(begun).Round(time.Millisecond))
 
 	for _, n := range r.nodes {
