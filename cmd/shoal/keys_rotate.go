@@ -31,10 +31,41 @@ const (
 
 // exchange is one that goes on.
 type exchange struct {
-	m    *machine
-	up   []place.NodeID
-	away []string // names
+	list  func() []ringNode
+	call  func(ctx context.Context, id place.NodeID, o keyOrder) (keyState, error)
+	begin func(ctx context.Context) (peers.Authority, error) // makes an authority on this node
+
+	up   []place.NodeID // as of the step before
+	away []string       // names
 	name map[place.NodeID]string
+}
+
+// ringNode is a node of the ring.
+type ringNode struct {
+	id   place.NodeID
+	name string
+	up   bool
+}
+
+// newExchange has this node drive one.
+func (m *machine) newExchange() *exchange {
+	return &exchange{
+		list: func() (all []ringNode) {
+			m.ledger.View(func(s *cluster.State) {
+				for n := range s.Nodes().Values() {
+					all = append(all, ringNode{n.ID, n.Name, n.Up && !n.Down})
+				}
+			})
+			return all
+		},
+		call: func(ctx context.Context, id place.NodeID, o keyOrder) (s keyState, err error) {
+			if id == m.dir.Node.ID {
+				return m.keysAsked(ctx, id, o)
+			}
+			return s, m.peers.Call(ctx, id, pathKeys, o, &s)
+		},
+		begin: func(context.Context) (peers.Authority, error) { return m.peers.NewAuthority() },
+	}
 }
 
 // rotate exchanges keys, by the node that leads.
@@ -62,29 +93,44 @@ func (m *machine) rotateAsked(ctx context.Context, _ place.NodeID, what string) 
 	if _, _, err := m.ledger.Verify(ctx); err != nil { // not by one that led before the others went on without it
 		return api.Rotation{}, err
 	}
-	x := &exchange{m: m}
 	switch what {
 	case rotateKeys:
-		return x.keys(ctx)
+		return m.newExchange().keys(ctx)
 	case rotateAuthority:
-		return x.authority(ctx)
+		if err := m.fetchAuthority(ctx); err != nil {
+			return api.Rotation{}, err
+		}
+		return m.newExchange().authority(ctx)
 	}
 	return api.Rotation{}, fmt.Errorf("%q: expected %s or %s", what, rotateKeys, rotateAuthority)
+}
+
+// fetchAuthority has this node hold the key of the authority. A holder may come back; but the only node of what is left of a
+// ring makes a new one without.
+func (m *machine) fetchAuthority(ctx context.Context) error {
+	if m.peers.HoldsKey() {
+		return nil
+	}
+	err := m.peers.FetchKeys(ctx)
+	for _, n := range m.newExchange().list() {
+		if n.up && n.id != m.dir.Node.ID {
+			return err
+		}
+	}
+	return nil
 }
 
 // all has every node that is up do a step.
 func (x *exchange) all(ctx context.Context, order func(place.NodeID, keyState) *keyOrder) (map[place.NodeID]keyState, error) {
 	x.up, x.away, x.name = nil, nil, map[place.NodeID]string{}
-	x.m.ledger.View(func(s *cluster.State) {
-		for n := range s.Nodes().Values() {
-			x.name[n.ID] = n.Name
-			if n.Down || !n.Up {
-				x.away = append(x.away, n.Name)
-			} else {
-				x.up = append(x.up, n.ID)
-			}
+	for _, n := range x.list() {
+		x.name[n.id] = n.name
+		if n.up {
+			x.up = append(x.up, n.id)
+		} else {
+			x.away = append(x.away, n.name)
 		}
-	})
+	}
 	states := map[place.NodeID]keyState{}
 	for _, id := range x.up {
 		s, err := x.ask(ctx, id, keyOrder{})
@@ -102,12 +148,7 @@ func (x *exchange) all(ctx context.Context, order func(place.NodeID, keyState) *
 }
 
 func (x *exchange) ask(ctx context.Context, id place.NodeID, o keyOrder) (s keyState, err error) {
-	if id == x.m.dir.Node.ID {
-		s, err = x.m.keysAsked(ctx, id, o)
-	} else {
-		err = x.m.peers.Call(ctx, id, pathKeys, o, &s)
-	}
-	if err != nil {
+	if s, err = x.call(ctx, id, o); err != nil {
 		return s, fmt.Errorf("%s: %w: nothing is cut off; say it again to go on", x.name[id], err)
 	}
 	return s, nil
@@ -194,16 +235,11 @@ func (x *exchange) nextKey(ctx context.Context, states map[place.NodeID]keyState
 
 // authority exchanges the ring's authority.
 func (x *exchange) authority(ctx context.Context) (api.Rotation, error) {
-	if !x.m.peers.HoldsKey() {
-		if err := x.m.peers.FetchKeys(ctx); err != nil && len(x.m.ledger.Members()) > 1 && x.othersAreUp() {
-			return api.Rotation{}, err // a holder may come back; the only node of what is left of a ring makes a new one
-		}
-	}
 	states, err := x.all(ctx, look)
 	if err != nil {
 		return api.Rotation{}, err
 	}
-	next, err := x.nextAuthority(states)
+	next, err := x.nextAuthority(ctx, states)
 	if err != nil {
 		return api.Rotation{}, err
 	}
@@ -257,18 +293,8 @@ func (x *exchange) authority(ctx context.Context) (api.Rotation, error) {
 	}
 }
 
-// othersAreUp says whether another node of the ring is there.
-func (x *exchange) othersAreUp() (up bool) {
-	x.m.ledger.View(func(s *cluster.State) {
-		for n := range s.Nodes().Values() {
-			up = up || n.ID != x.m.dir.Node.ID && n.Up && !n.Down
-		}
-	})
-	return up
-}
-
 // nextAuthority is the one that an exchange leads to that was begun before, which is the youngest of several, or a new one.
-func (x *exchange) nextAuthority(states map[place.NodeID]keyState) (next peers.Authority, err error) {
+func (x *exchange) nextAuthority(ctx context.Context, states map[place.NodeID]keyState) (next peers.Authority, err error) {
 	known := map[string][]byte{}
 	for _, s := range states {
 		for i, pin := range s.Authorities {
@@ -276,7 +302,7 @@ func (x *exchange) nextAuthority(states map[place.NodeID]keyState) (next peers.A
 		}
 	}
 	if len(known) < 2 {
-		return x.m.peers.NewAuthority()
+		return x.begin(ctx)
 	}
 	var youngest *x509.Certificate
 	for _, der := range known {
