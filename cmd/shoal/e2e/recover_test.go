@@ -77,7 +77,7 @@ func TestFeature_R3_GoOnAlone(t *testing.T) {
 		n := NewNode(t)
 		n.name, n.address = fmt.Sprintf("n%d", 4+i), fmt.Sprintf("192.168.77.%d", 4+i)
 		r.nodes = append(r.nodes, n)
-		r.plug(3 + i)
+		r.plug(n)
 		token, err := first.Client().CreateToken(context.Background(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
