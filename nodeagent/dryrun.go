@@ -124,6 +124,12 @@ type dryRun struct {
 	silent  map[place.NodeID]bool // nodes that do nothing: they are lost
 }
 
+// lost is what the leader would say of a node that is lost, or whose lease is over.
+func (d *dryRun) lost(node place.NodeID, fenced bool) cluster.Input {
+	ring, _ := d.s.Ring()
+	return cluster.Input{NodeDown: &cluster.NodeDown{ID: node, Fenced: fenced, Term: ring.Term}}
+}
+
 func (d *dryRun) step(in cluster.Input) error {
 	d.steps++
 	out := cluster.Step(d.s, cluster.Entry{Index: d.s.Index() + 1, Time: d.now, Input: in}, d.content)

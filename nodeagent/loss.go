@@ -168,19 +168,19 @@ func (w *whatIf) carryOut(run *dryRun, nodes []*cluster.Node, majority bool) (go
 	if shared := w.down[nodes[0].ID]; shared != nil {
 		run.s = shared.Snapshot()
 	} else {
-		if err := run.step(cluster.Input{NodeDown: &cluster.NodeDown{ID: nodes[0].ID}}); err != nil {
+		if err := run.step(run.lost(nodes[0].ID, false)); err != nil {
 			return gone, err
 		}
 		w.down[nodes[0].ID] = run.s.Snapshot()
 	}
 	for _, n := range nodes[1:] {
-		if err := run.step(cluster.Input{NodeDown: &cluster.NodeDown{ID: n.ID}}); err != nil {
+		if err := run.step(run.lost(n.ID, false)); err != nil {
 			return gone, err
 		}
 	}
 	run.now += 10_000 // a lease is over by then
 	for _, n := range nodes {
-		if err := run.step(cluster.Input{NodeDown: &cluster.NodeDown{ID: n.ID, Fenced: true}}); err != nil {
+		if err := run.step(run.lost(n.ID, true)); err != nil {
 			return gone, err
 		}
 	}

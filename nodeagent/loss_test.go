@@ -37,6 +37,7 @@ func sized(name, memory string) string {
 func nodesOf(t testing.TB, count, voters int, text string) (*Node, *machine) {
 	m := newMachine(t)
 	m.ring.Up(count)
+	m.ring.Step(cluster.Input{Lead: &cluster.Lead{Term: 3}}) // what no leader says now is void
 	m.ring.Commit("dev", text)
 	m.ring.Settle()
 	standing := map[place.NodeID]Standing{}
@@ -150,7 +151,7 @@ func TestFeature_R5_PlanWithoutAnyTwo(t *testing.T) {
 func TestFeature_R5_PlanWithoutOneMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, m := nodesOf(t, 4, 3, joined(replicas("web", 4)))
-		m.ring.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: enginetest.Node(4).ID}})
+		m.ring.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: enginetest.Node(4).ID, Term: 3}})
 		p, err := n.Plan(t.Context(), api.PlanRequest{Without: []string{"n3"}})
 		if err != nil {
 			t.Fatal(err)

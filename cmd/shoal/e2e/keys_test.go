@@ -86,7 +86,7 @@ func TestFeature_R1_RotateKeys(t *testing.T) {
 			return err
 		}
 		for _, n := range list.Nodes {
-			if n.Name == "n3" && n.State == "Ready" {
+			if n.Name == "n3" && (n.State == "Ready" || n.State == "Unsteady") {
 				return fmt.Errorf("n3 is ready")
 			}
 		}
