@@ -72,6 +72,17 @@ func (w *witness) look() {
 	}
 }
 
+// ran waits until so many have written something.
+func (w *witness) ran(want int) {
+	w.r.t.Helper()
+	w.r.nodes[0].Eventually(10*time.Second, func() error {
+		if w.look(); len(w.stints) != want {
+			return fmt.Errorf("%d instances of %s ran, want %d: %v", len(w.stints), w.app, want, w.stints)
+		}
+		return nil
+	})
+}
+
 // alone fails the test if two ran at a time, and returns how many there were.
 func (w *witness) alone(t *testing.T) int {
 	t.Helper()
