@@ -244,9 +244,11 @@ func (m *machine) guard() {
 			return
 		}
 		m.outside(m.w.between(0, 100*millisecond), func() {
-			if m.clock() >= m.killAt {
-				m.killFenced()
+			if m.clock() < m.killAt {
+				m.guard()
+				return
 			}
+			m.killFenced()
 		})
 	})
 }

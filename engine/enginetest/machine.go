@@ -95,7 +95,7 @@ func (m *machine) outside(wait int64, fn func()) {
 func (m *machine) clock() int64 { return m.clockAt(m.w.now) }
 
 func (m *machine) clockAt(now int64) int64 {
-	return m.since + (now+now/1_000_000*m.rate)/millisecond
+	return m.since + (now+now/millisecond*m.rate/1000)/millisecond
 }
 
 // until is how long it is, in true time, until the machine's clock shows at; at least 1 ms.
@@ -201,7 +201,7 @@ func (m *machine) powerOff() {
 	m.commit = min(m.commit, m.synced)
 	m.killAll("the machine lost its power")
 	m.killAt = 0
-	m.since = m.w.between(1_000, 1_000_000) - m.w.now*(1_000_000+m.rate)/1_000_000/millisecond // another boot, another clock
+	m.since += m.w.between(1_000, 1_000_000) - m.clock() // another boot, another clock
 }
 
 // powerOn starts it again; its agent comes after a while.
