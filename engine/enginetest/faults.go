@@ -95,6 +95,7 @@ type Weather struct {
 	Faults    []string // those of kinds that there are; nil: all
 	Every     int64    // at most so long from one to the next, s; 0: 40
 	Isolation int64    // a node is cut off for about so long, s; 0: of all lengths
+	Latency   int64    // each message takes up to so much longer, ms
 	Disk      int64    // each fsync takes up to so much longer, ms
 	Pulls     int      // of 1000 images so many take long to come; 0: some
 }

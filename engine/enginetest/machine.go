@@ -45,6 +45,8 @@ type machine struct {
 	keeping  bool                  // an entry of the keeper is under way
 	again    bool                  // the keeper is to look again then
 	looking  bool                  // a look of the keeper is to come
+	ledIn    uint64                // the last term in which the keeper looked as that of the leader
+	ledAt    int64                 // when it did last
 	keepLook int                   // counts the keeper's timers
 	tickAt   int64                 // no Tick before
 	ticking  bool

@@ -19,6 +19,9 @@ func newNetwork(nodes int) network {
 // latency is how long a message takes, µs.
 func (w *World) latency() int64 {
 	d := w.between(80, 900)
+	if w.Weather.Latency > 0 {
+		d += w.between(0, w.Weather.Latency*millisecond)
+	}
 	if w.net.delay > 0 {
 		d += w.between(0, min(w.net.delay, second))
 	}

@@ -107,7 +107,7 @@ func (w *World) Faulty(ms int64) error {
 	})
 }
 
-// Calm mends everything, and lives through a time without faults, ms; 15 minutes are enough for everything to come to
+// Calm mends everything, and lives through a time without faults, ms; half an hour is enough for everything to come to
 // rest, but for what waits for ring time that has run ahead. It returns the first violation of an invariant.
 func (w *World) Calm(ms int64) error {
 	return w.live(ms, func(end int64) {
