@@ -223,6 +223,7 @@ func TestPassedOver(t *testing.T) {
 	if l.ref("mine") != "1" {
 		t.Errorf("the state is %.100s", dump(l))
 	}
+	r.agree(three...) // until then another snapshot may pass it over
 	mustAppend(t, l, ref("z", "", "1"))
 	r.agree(three...)
 }

@@ -66,6 +66,9 @@ func (l *Ledger[S, O]) reconfigure(ctx context.Context, f raft.Future) error {
 	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) {
 		return fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
+	if err == nil {
+		l.changed() // for who gives out the seats, too: no entry of ours comes with it
+	}
 	return err
 }
 
