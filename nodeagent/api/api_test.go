@@ -266,6 +266,7 @@ func TestLogs(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
+	sizes := make(chan Size, 1)
 	c := serve(t, backend{exec: func(_ context.Context, o ExecRequest, s Streams) (int, error) {
 		switch o.Args[0] {
 		case "fail":
@@ -277,6 +278,7 @@ func TestExec(t *testing.T) {
 			return 0, nil
 		case "size":
 			fmt.Fprint(s.Stdout, <-s.Resize)
+			sizes <- Size{80, 25} // not before: the newest size is the one that counts
 			fmt.Fprint(s.Stdout, <-s.Resize)
 			return 0, nil
 		}
@@ -292,8 +294,6 @@ func TestExec(t *testing.T) {
 		}
 		return fmt.Sprintf("%d %v %s %s", code, err, &out, &errs)
 	}
-	sizes := make(chan Size, 1)
-	sizes <- Size{80, 25}
 	for _, tt := range []struct{ got, want string }{
 		{exec(strings.NewReader("hello"), nil, ExecRequest{Args: []string{"cat"}}), "42 <nil> hello cat: 5 bytes"},
 		{exec(strings.NewReader(strings.Repeat("x", 3*maxFrame)), nil, ExecRequest{Args: []string{"cat"}}), "42 <nil> 786432 cat: 786432 bytes"},
