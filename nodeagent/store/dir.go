@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // format is the version of the data directory that this package reads and writes.
@@ -101,13 +102,26 @@ func (d *Dir) Close() error {
 	return d.lock.Close()
 }
 
+// lockTries and lockPause bound how long a lock is waited for that may be about to go.
+const (
+	lockTries = 20
+	lockPause = 10 * time.Millisecond
+)
+
 // takeLock holds the flock of the directory; closing the file releases it, and so does the death of the process.
 func takeLock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory: %w", err)
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	// A process that its holder was about to start when it was killed has the lock too, until it execs.
+	for try := 0; ; try++ {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || try == lockTries {
+			break
+		}
+		time.Sleep(lockPause)
+	}
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		text, _ := io.ReadAll(io.LimitReader(f, 32)) // for people only: a lock without a pid is a lock too
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
