@@ -158,18 +158,28 @@ func (m *machine) followRefs(ctx context.Context) error {
 // caughtUp waits until this node has applied all that the ring had agreed on when it started. What was pushed here before
 // may be ahead of what it has applied so far, and must not be taken back.
 func (m *machine) caughtUp(ctx context.Context) error {
-	for again := time.NewTicker(100 * time.Millisecond); ; {
-		if index, err := m.renewLease(ctx); err == nil && m.ledger.Applied() >= index {
-			again.Stop()
-			return nil
-		}
+	changes, cancel := m.ledger.Subscribe()
+	defer cancel()
+	for !m.hasCaughtUp(ctx) {
 		select {
 		case <-ctx.Done():
-			again.Stop()
 			return context.Cause(ctx)
-		case <-again.C:
+		case <-changes:
+		case <-time.After(500 * time.Millisecond): // the leader may have had no answer yet
 		}
 	}
+	return nil
+}
+
+// hasCaughtUp asks the leader how far the ledger has come. One that leads has applied all that was agreed on before.
+func (m *machine) hasCaughtUp(ctx context.Context) bool {
+	if _, leads := m.ledger.Leadership(); leads {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	index, err := m.renewLease(ctx)
+	return err == nil && m.ledger.Applied() >= index
 }
 
 // tellRefs puts refs into the ledger that were pushed before the ledger kept them.
@@ -195,22 +205,19 @@ func (m *machine) tellRefs(ctx context.Context) error {
 
 // adopt takes over what the ledger says, and fetches what is missing for it.
 func (m *machine) adopt(ctx context.Context) error {
-	stand := m.mirror.Refs() // first: what the ledger says is at least as new
-	var refs []source.Ref
+	if refs := m.agreedRefs(); slices.Equal(refs, m.adopted) { // no entry has moved one since
+		return nil
+	}
+	stand := m.mirror.Refs() // first: what the ledger says after it is at least as new
+	refs := m.agreedRefs()
 	var nodes []place.NodeID
 	m.ledger.View(func(s *cluster.State) {
-		for r := range s.Refs().Values() {
-			refs = append(refs, source.Ref{Name: r.Name, ID: r.ID})
-		}
 		for n := range s.Nodes().Values() {
 			if n.ID != m.dir.Node.ID && !n.Down {
 				nodes = append(nodes, n.ID)
 			}
 		}
 	})
-	if slices.Equal(refs, m.adopted) { // no entry has moved one since
-		return nil
-	}
 	var lacking []source.ID
 	for _, r := range refs {
 		if !m.mirror.Has(r.ID) {
@@ -226,6 +233,16 @@ func (m *machine) adopt(ctx context.Context) error {
 	m.adopted = refs
 	m.looks.nudge()
 	return nil
+}
+
+// agreedRefs are those of the ledger.
+func (m *machine) agreedRefs() (refs []source.Ref) {
+	m.ledger.View(func(s *cluster.State) {
+		for r := range s.Refs().Values() {
+			refs = append(refs, source.Ref{Name: r.Name, ID: r.ID})
+		}
+	})
+	return refs
 }
 
 // takeFromAny fetches commits from the first node that has them.
