@@ -107,8 +107,9 @@ func (m *machine) takeSight(ctx context.Context) error {
 	seen, _ := m.sight.now()
 	var best forgeSight
 	var from place.NodeID
+	alive := m.alive()
 	for _, n := range m.wanted() {
-		if n == m.dir.Node.ID || !m.alive()[n] {
+		if n == m.dir.Node.ID || !alive[n] {
 			continue
 		}
 		var s forgeSight

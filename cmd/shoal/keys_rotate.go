@@ -156,6 +156,28 @@ func (x *exchange) ask(ctx context.Context, id place.NodeID, o keyOrder) (s keyS
 
 func look(place.NodeID, keyState) *keyOrder { return nil }
 
+// each has all steps done, one after the other.
+func (x *exchange) each(ctx context.Context, steps []func(place.NodeID, keyState) *keyOrder) error {
+	for _, step := range steps {
+		if _, err := x.all(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// other is what the nodes have that is not what an exchange leads to; "" if they have nothing else.
+func (x *exchange) other(to string, of func(place.NodeID) []string) (was string) {
+	for _, id := range x.up {
+		for _, have := range of(id) {
+			if have != to {
+				was = have
+			}
+		}
+	}
+	return was
+}
+
 // keys exchanges the key of the gossip.
 func (x *exchange) keys(ctx context.Context) (api.Rotation, error) {
 	states, err := x.all(ctx, look)
@@ -167,14 +189,7 @@ func (x *exchange) keys(ctx context.Context) (api.Rotation, error) {
 		return api.Rotation{}, err
 	}
 	to := keyID(next)
-	was := ""
-	for _, id := range x.up {
-		for _, have := range states[id].Gossip {
-			if have != to {
-				was = have
-			}
-		}
-	}
+	was := x.other(to, func(id place.NodeID) []string { return states[id].Gossip })
 	steps := []func(place.NodeID, keyState) *keyOrder{
 		func(_ place.NodeID, s keyState) *keyOrder {
 			if slices.Contains(s.Gossip, to) && s.Exchange == to {
@@ -190,10 +205,8 @@ func (x *exchange) keys(ctx context.Context) (api.Rotation, error) {
 		},
 		func(place.NodeID, keyState) *keyOrder { return &keyOrder{Op: keyRemove} },
 	}
-	for _, step := range steps {
-		if _, err := x.all(ctx, step); err != nil {
-			return api.Rotation{}, err
-		}
+	if err := x.each(ctx, steps); err != nil {
+		return api.Rotation{}, err
 	}
 	return x.done(rotateKeys, was, to), nil
 }
@@ -244,14 +257,7 @@ func (x *exchange) authority(ctx context.Context) (api.Rotation, error) {
 		return api.Rotation{}, err
 	}
 	to := next.Pin.String()
-	was := ""
-	for _, id := range x.up {
-		for _, have := range states[id].Authorities {
-			if have != to {
-				was = have
-			}
-		}
-	}
+	was := x.other(to, func(id place.NodeID) []string { return states[id].Authorities })
 	steps := []func(place.NodeID, keyState) *keyOrder{
 		func(_ place.NodeID, s keyState) *keyOrder {
 			if slices.Contains(s.Authorities, to) {
@@ -267,10 +273,8 @@ func (x *exchange) authority(ctx context.Context) (api.Rotation, error) {
 			return &keyOrder{Op: keySign, Pin: to}
 		},
 	}
-	for _, step := range steps {
-		if _, err := x.all(ctx, step); err != nil {
-			return api.Rotation{}, err
-		}
+	if err := x.each(ctx, steps); err != nil {
+		return api.Rotation{}, err
 	}
 	if err := x.awaitSigned(ctx, to); err != nil {
 		return api.Rotation{}, err

@@ -16,7 +16,7 @@ import (
 // and what comes of it, is a model.
 type deployer struct {
 	box     agree.Box
-	busy1   map[string]source.ID // by environment: the commit being worked on
+	working map[string]source.ID // by environment: the commit being worked on
 	refused map[string]source.ID // what the ring did not want
 	judging map[string]*judging  // on the leader
 	waiters []waiter             // on the leader: who waits for a decision
@@ -38,27 +38,27 @@ type waiter struct {
 const agreeFor = 20 * second
 
 func (d *deployer) begin(*machine) {
-	*d = deployer{busy1: map[string]source.ID{}, refused: map[string]source.ID{}, judging: map[string]*judging{}}
+	*d = deployer{working: map[string]source.ID{}, refused: map[string]source.ID{}, judging: map[string]*judging{}}
 }
 
 // lookAtCommits works on every environment whose ref has moved.
 func (m *machine) lookAtCommits() {
 	for _, environment := range environments {
 		ref, ok := m.state.Refs().Get(refOf(environment))
-		if !ok || m.busy1[environment] == ref.ID || m.refused[environment] == ref.ID {
+		if !ok || m.working[environment] == ref.ID || m.refused[environment] == ref.ID {
 			continue
 		}
 		if active, ok := m.state.Environments().Get(environment); ok && active.Commit == ref.ID {
 			continue
 		}
 		commit := ref.ID
-		m.busy1[environment] = commit
+		m.working[environment] = commit
 		wait := m.w.between(30*millisecond, 800*millisecond)
 		if m.w.faults.on && m.w.chance(30) {
 			wait = m.w.between(second, 15*second)
 		}
 		m.after(wait, func() {
-			if m.busy1[environment] == commit {
+			if m.working[environment] == commit {
 				m.rendered(environment, commit)
 			}
 		})
@@ -68,8 +68,8 @@ func (m *machine) lookAtCommits() {
 // lookAgain has a commit looked at again that came to nothing.
 func (m *machine) lookAgain(environment string, commit source.ID) {
 	m.after(m.w.between(second, 4*second), func() {
-		if m.busy1[environment] == commit {
-			delete(m.busy1, environment)
+		if m.working[environment] == commit {
+			delete(m.working, environment)
 			m.lookAtCommits()
 		}
 	})
@@ -110,8 +110,8 @@ func (m *machine) rendered(environment string, commit source.ID) {
 				if !d.Activated || d.D != v.D {
 					m.refused[environment] = commit
 				}
-				if m.busy1[environment] == commit {
-					delete(m.busy1, environment)
+				if m.working[environment] == commit {
+					delete(m.working, environment)
 				}
 				m.lookAtCommits()
 			})
@@ -173,7 +173,7 @@ func (m *machine) judge(environment string) {
 			delete(m.judging, name)
 			m.w.Stats.Mismatches++
 			m.refused[name] = j.vote.Commit
-			delete(m.busy1, name)
+			delete(m.working, name)
 			m.decide(name, j.vote.Commit, agree.Decision{Refused: v.Mismatch})
 		}
 	}
@@ -191,7 +191,7 @@ func (m *machine) activate(v agree.Vote) {
 		if out.Rejected != "" {
 			m.refused[v.Environment] = v.Commit
 		}
-		delete(m.busy1, v.Environment)
+		delete(m.working, v.Environment)
 		m.decide(v.Environment, v.Commit, agree.Decision{Activated: out.Rejected == "", D: v.D, Refused: out.Rejected})
 	})
 }

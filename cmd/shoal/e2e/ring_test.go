@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -247,16 +248,11 @@ func (r *ring) around(name string) (one *Node, rest []*Node) {
 // leader is the name of the node that leads.
 func (r *ring) leader() string {
 	r.t.Helper()
-	list, err := r.nodes[0].Client().Ring(context.Background(), false)
+	name, err := r.nodes[0].leads()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for _, n := range list.Nodes {
-		if n.Leader {
-			return n.Name
-		}
-	}
-	return ""
+	return name
 }
 
 // cable plugs a machine in, or out.
@@ -388,7 +384,7 @@ func TestFeature_R1_PushToAnotherNode(t *testing.T) {
 		}
 	}
 	t.Logf("push to listening process on another node: %s", took)
-	if took[0] > 20*time.Second {
-		t.Error("ten times the goal")
+	if most := slices.Max(took); most > 20*time.Second {
+		t.Errorf("%s is more than ten times the goal", most)
 	}
 }
