@@ -201,7 +201,7 @@ func (m *machine) powerOff() {
 		m.synced = len(m.log)
 	}
 	m.commit = min(m.commit, m.synced)
-	m.killAll("the machine lost its power")
+	m.killAll()
 	m.killAt = 0
 	m.since += m.w.between(1_000, 1_000_000) - m.clock() // another boot, another clock
 }

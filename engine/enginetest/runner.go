@@ -348,7 +348,7 @@ func (m *machine) killFenced() {
 }
 
 // killAll is a machine without power.
-func (m *machine) killAll(string) {
+func (m *machine) killAll() {
 	for _, id := range m.ids() {
 		q := m.procs[id]
 		if q.running() {
