@@ -223,11 +223,8 @@ func (m *machine) do(p *plan.Pod, steps []plan.Action) {
 
 // mayStill tells whether a pod that was to be started may be, now that it has come to that.
 func (m *machine) mayStill(p *plan.Pod) bool {
-	if !p.Fenced || p.Kept {
-		return true
-	}
-	record, ok := m.state.Pod(p.ID)
-	return ok && record.Deleting == 0 && record.Epoch == p.Epoch && !m.allowed().NoStart
+	now, _ := m.state.Pod(p.ID)
+	return p.MayStill(now, m.allowed())
 }
 
 // stopProc asks a process to end, and kills it after its grace.

@@ -40,6 +40,17 @@ type Part struct {
 // Leased tells whether the pod may run only as long as its node holds the ring lease.
 func (p *Pod) Leased() bool { return p.Fenced && !p.Kept }
 
+// MayStill tells, when it has come to the start of a container, whether the pod may be started still: its image may have
+// taken minutes to come. now is the pod in the ledger, as far as it is applied, nil if it is there no more; l is what the
+// lease allows now. If the node's lease ended meanwhile, one of its kind may run elsewhere, also when the lease was
+// granted anew since.
+func (p *Pod) MayStill(now *control.Pod, l Lease) bool {
+	if !p.Leased() {
+		return true
+	}
+	return now != nil && now.Deleting == 0 && now.Epoch == p.Epoch && !l.NoStart
+}
+
 // Containers are all containers of the pod: init containers first, in the order of the spec.
 func (p *Pod) Containers() iter.Seq[*corev1.Container] {
 	return func(yield func(*corev1.Container) bool) {
