@@ -65,7 +65,9 @@ func TestFault_N2_StartThatWasDecidedLongAgo(t *testing.T) {
 				go func() { defer close(done); _ = a.Run(ctx) }()
 				defer func() { cancel(); <-done }()
 				m.commit(bare)
+				m.mu.Lock()
 				first := m.ring.Pods()[0].ID
+				m.mu.Unlock()
 				time.Sleep(30 * time.Second)
 				c.during(m, l)
 				time.Sleep(30*time.Second + 100*time.Millisecond)
