@@ -157,7 +157,8 @@ func (w *whatIf) carryOut(run *dryRun, nodes []*cluster.Node, majority bool) (go
 	gone = lostPods{}
 	for _, n := range nodes {
 		for p := range w.s.PodsOn(n.ID) {
-			if p.Finished == 0 && p.Deleting == 0 {
+			replaced := p.Lost != 0 && !p.Fenced // its node was lost before, and is not relied on yet
+			if p.Finished == 0 && p.Deleting == 0 && !replaced {
 				gone[p.ID] = p.Kept
 			}
 		}

@@ -106,6 +106,24 @@ move Deployment dev/web: 1 pod starts on n1`},
 	})
 }
 
+// Pods of a node that is not relied on yet have their substitutes: its loss takes nothing away.
+func TestFeature_R5_PlanWithoutAnUnsteadyNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, m := nodesOf(t, 3, 3, joined(replicas("web", 3)))
+		for range 2 {
+			m.ring.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: enginetest.Node(2).ID, Term: 3}})
+			m.ring.Settle()
+			m.ring.Must(cluster.Input{NodeUp: enginetest.Node(2)})
+			m.ring.Settle()
+		}
+		p, err := n.Plan(t.Context(), api.PlanRequest{Without: []string{"n2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "n2", strings.TrimSuffix(lossesShown(p.Losses), "\n"), "n2: majority true, 2 of 3 voters, 0 move, 0 wait")
+	})
+}
+
 // Of five two may be lost: all losses of one or two are looked at, and what has one pod is away for a time. The commit that
 // is planned counts, not what runs.
 func TestFeature_R5_PlanWithoutAnyTwo(t *testing.T) {
