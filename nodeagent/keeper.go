@@ -24,9 +24,10 @@ type KeeperOptions struct {
 	Node    place.NodeID
 	Ledger  RingLedger
 	Members Members
-	Up      func() cluster.NodeUp // what this node says of itself
-	Now     func() int64          // ms that go on while the machine sleeps
-	Log     *slog.Logger          // default: discard
+	Heard   func() map[place.NodeID]time.Duration // how long ago nodes answered what this one asked them itself
+	Up      func() cluster.NodeUp                 // what this node says of itself
+	Now     func() int64                          // ms that go on while the machine sleeps
+	Log     *slog.Logger                          // default: discard
 }
 
 // RingLedger is a Ledger of which somebody leads.
@@ -141,8 +142,13 @@ func (k *Keeper) look() (inputs []cluster.Input, wait int64) {
 		return &up
 	}
 	f.Wall = time.Now().UnixMilli()
+	heard := k.opt.Heard()
+	f.Heard = make(map[place.NodeID]int64, len(heard))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	f.Now = k.opt.Now()
+	for id, ago := range heard {
+		f.Heard[id] = f.Now - ago.Milliseconds()
+	}
 	return k.keep.Look(f)
 }

@@ -130,6 +130,7 @@ func bootTime() int64 { return time.Now().UnixMilli() - enginetest.Epoch + 1_000
 func (m *memRing) keep(t *testing.T, renewing ...int) *Keeper {
 	k := NewKeeper(KeeperOptions{
 		Node: enginetest.Node(1).ID, Ledger: m, Members: m, Now: bootTime, Up: func() cluster.NodeUp { return *enginetest.Node(1) },
+		Heard: func() map[place.NodeID]time.Duration { return nil },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -18,8 +18,9 @@ import (
 // maxLosses bounds how many losses one question may mean: those of one or two of 63 nodes.
 const maxLosses = 2016
 
-// losses says what becomes of a state when nodes are lost, the worst first. It steps forks of it as the leader would: the
-// nodes are down, then their leases are over, and the others do all they are told at once and well.
+// losses says what becomes of a state when nodes are lost, the worst first. What is under way, a roll-out perhaps, is
+// carried out before that. Then it steps forks of it as the leader would: the nodes are down, then their leases are over,
+// and the others do all they are told at once and well.
 func (n *Node) losses(s *cluster.State, content desired.Content, without []string) ([]api.Loss, error) {
 	if len(without) == 0 {
 		return nil, nil
@@ -28,7 +29,12 @@ func (n *Node) losses(s *cluster.State, content desired.Content, without []strin
 	if err != nil {
 		return nil, err
 	}
-	w := whatIf{s: s, content: content, voters: map[place.NodeID]bool{}, answers: map[desired.Key][]netip.Addr{}, now: max(time.Now().UnixMilli(), s.Time()), down: map[place.NodeID]*cluster.State{}}
+	rest := dryRun{s: s.Snapshot(), content: content, now: max(time.Now().UnixMilli(), s.Time()), silent: down(s)}
+	if err := rest.settle(); err != nil {
+		return nil, err
+	}
+	s = rest.s
+	w := whatIf{s: s, content: content, voters: map[place.NodeID]bool{}, answers: map[desired.Key][]netip.Addr{}, now: rest.now, down: map[place.NodeID]*cluster.State{}}
 	if n.Facts.Standing != nil {
 		for id, standing := range n.Facts.Standing() {
 			w.voters[id] = standing.Voter
@@ -120,20 +126,26 @@ type whatIf struct {
 	down    map[place.NodeID]*cluster.State // the same with one node down: losses of two share the first
 }
 
+// down are the nodes that are lost already: they do nothing.
+func down(s *cluster.State) map[place.NodeID]bool {
+	silent := map[place.NodeID]bool{}
+	for n := range s.Nodes().Values() {
+		if n.Down {
+			silent[n.ID] = true
+		}
+	}
+	return silent
+}
+
 // lose says what becomes of the state without some of its nodes.
 func (w *whatIf) lose(nodes []*cluster.Node) (api.Loss, error) {
-	run := dryRun{s: w.s.Snapshot(), content: w.content, now: w.now, silent: map[place.NodeID]bool{}}
+	run := dryRun{s: w.s.Snapshot(), content: w.content, now: w.now, silent: down(w.s)}
 	var loss api.Loss
 	for _, n := range nodes {
 		loss.Nodes = append(loss.Nodes, n.Name)
 		run.silent[n.ID] = true
 		if w.voters[n.ID] {
 			loss.Lost++
-		}
-	}
-	for n := range w.s.Nodes().Values() {
-		if n.Down {
-			run.silent[n.ID] = true // it was lost before
 		}
 	}
 	for _, votes := range w.voters {

@@ -124,6 +124,26 @@ func TestFeature_R5_PlanWithoutAnUnsteadyNode(t *testing.T) {
 	})
 }
 
+// A roll-out that is under way is carried out before the question is asked: its surplus pod is none that waits.
+func TestFeature_R5_PlanWithoutDuringARollOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, m := nodesOf(t, 3, 3, joined(replicas("web", 3)))
+		m.ring.Commit("dev", strings.Replace(replicas("web", 3), "image:", "env: [{name: GREETING, value: two}], image:", 1))
+		if pods := len(m.ring.Pods()); pods != 4 {
+			t.Fatalf("%d pods, want one more than three", pods)
+		}
+		p, err := n.Plan(t.Context(), api.PlanRequest{Without: []string{"any"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range p.Losses {
+			if l.Moved != 1 || l.Waiting != 0 {
+				t.Errorf("%s", lossesShown([]api.Loss{l}))
+			}
+		}
+	})
+}
+
 // Of five two may be lost: all losses of one or two are looked at, and what has one pod is away for a time. The commit that
 // is planned counts, not what runs.
 func TestFeature_R5_PlanWithoutAnyTwo(t *testing.T) {

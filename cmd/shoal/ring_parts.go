@@ -122,7 +122,7 @@ func (m *machine) openKeeping(context.Context) (err error) {
 		}
 	})
 	m.keeper = nodeagent.NewKeeper(nodeagent.KeeperOptions{
-		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Up: m.up, Now: deadline.Now, Log: m.log,
+		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Heard: m.peers.Answered, Up: m.up, Now: deadline.Now, Log: m.log,
 	})
 	m.peering.keeper.Store(m.keeper)
 	m.leases, err = nodeagent.NewLeases(nodeagent.LeasesOptions{

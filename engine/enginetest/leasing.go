@@ -6,6 +6,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/keep"
 	"github.com/shoal-dev/shoal/engine/lease"
+	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/plan"
 )
 
@@ -177,10 +178,21 @@ func (m *machine) keep() {
 		term = m.ledIn
 	}
 	inputs, wait := m.keeper.Look(keep.Facts{
-		State: m.state, Term: term, Alive: alive, Now: now, Wall: m.wall(),
+		State: m.state, Term: term, Alive: alive, Heard: m.heard(now), Now: now, Wall: m.wall(),
 		Up: func() *cluster.NodeUp { up := *m.up; up.Labels = maps.Clone(up.Labels); return &up },
 	})
 	m.say(inputs, wait)
+}
+
+// heard is who has answered this node itself: most answers are fresh, some are so late that the gossip's word counts.
+func (m *machine) heard(now int64) map[place.NodeID]int64 {
+	heard := map[place.NodeID]int64{}
+	for _, o := range m.w.nodes {
+		if o != m && o.there() && m.w.reaches(m, o) {
+			heard[o.id] = now - m.w.between(0, 1500)
+		}
+	}
+	return heard
 }
 
 // say appends the keeper's entries, and waits for each for 5 s at most.

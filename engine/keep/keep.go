@@ -30,6 +30,9 @@ import (
 const (
 	// learning is how long the gossip may take to tell of a node, to a new leader or after it has joined or returned.
 	learning = 5000
+	// answering is how long a node is there by its answer to this one, ms: a leader's heartbeats are answered some ten
+	// times in it, and the gossip takes longer to give a node up that is lost.
+	answering = 1000
 	// Pause is when to look again after an entry that was not taken.
 	Pause = 1000
 	// idle is when to look again with nothing to wait for.
@@ -58,6 +61,7 @@ type Facts struct {
 	State *cluster.State         // as applied here; it is only read
 	Term  uint64                 // in which this node leads, having applied what leaders before it committed; 0: it does not
 	Alive map[place.NodeID]bool  // of the nodes that the gossip has heard of, whether they answer
+	Heard map[place.NodeID]int64 // of the nodes that have answered this one itself, when they did last, ms of Now's clock
 	Up    func() *cluster.NodeUp // what this node says of itself
 	Now   int64                  // ms of a clock that goes on while the machine sleeps
 	Wall  int64                  // ms since 1970: ring time stands still while nothing is appended
@@ -155,6 +159,11 @@ func (k *Keeper) judge(f Facts) (inputs []cluster.Input, wait int64) {
 			holders = append(holders, n.ID)
 		}
 		if n.Down || alive {
+			continue
+		}
+		// The gossip's word is a hint: who was cut off condemns all others when it comes back.
+		if at, ever := f.Heard[n.ID]; ever && f.Now-at < answering {
+			wait = min(wait, at+answering-f.Now)
 			continue
 		}
 		if left := a.patience(n, heard, f.Now, ringTime); left > 0 {

@@ -16,12 +16,13 @@ type play struct {
 	r     *enginetest.Ring
 	k     *keep.Keeper
 	alive map[place.NodeID]bool
+	heard map[place.NodeID]int64
 	apply bool
 }
 
 func (p *play) look(term uint64, now int64) string {
 	inputs, wait := p.k.Look(keep.Facts{
-		State: p.r.State, Term: term, Alive: p.alive, Now: now, Wall: enginetest.Epoch + now,
+		State: p.r.State, Term: term, Alive: p.alive, Heard: p.heard, Now: now, Wall: enginetest.Epoch + now,
 		Up: func() *cluster.NodeUp { return enginetest.Node(1) },
 	})
 	var said []string
@@ -106,5 +107,30 @@ func TestEngines(t *testing.T) {
 	}
 	if got := p.look(2, 3000); got != "lead in term 2; again after 6800" || !p.k.Received(up.ID, 2, 3000) {
 		t.Errorf("engine %d: %s", cluster.EngineVersion, got)
+	}
+}
+
+// A node that the gossip condemns is not lost while it answers the leader itself.
+func TestHeard(t *testing.T) {
+	p := &play{r: enginetest.NewRing(t), k: keep.New(enginetest.Node(1).ID), apply: true}
+	p.r.Up(2)
+	n2 := enginetest.Node(2).ID
+	p.alive = map[place.NodeID]bool{n2: true}
+	p.look(2, 1000)
+	p.look(2, 2000)
+	p.alive[n2] = false
+	for _, step := range []struct {
+		at, heard int64
+		want      string
+	}{
+		{3000, 2990, "; again after 990"},
+		{4000, 3970, "; again after 970"},
+		{4969, 3970, "; again after 1"},
+		{4970, 3970, "node down 02 fenced false term 2; again after 5830"},
+	} {
+		p.heard = map[place.NodeID]int64{n2: step.heard}
+		if got := p.look(2, step.at); got != step.want {
+			t.Errorf("at %d: %s, want %s", step.at, got, step.want)
+		}
 	}
 }

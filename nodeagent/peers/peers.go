@@ -133,6 +133,10 @@ func (p *Peers) Serve() {
 	p.running.Go(p.keepFresh)
 }
 
+// Answered says how long ago nodes answered this one on connections that it opened and that stand: who only sends, and
+// hears nothing, is not in it for long.
+func (p *Peers) Answered() map[place.NodeID]time.Duration { return p.wires.answered() }
+
 // Node is this node.
 func (p *Peers) Node() place.NodeID { return p.self }
 

@@ -199,6 +199,12 @@ func TestFault_N1_ABlackHoledPeerIsNoticed(t *testing.T) {
 	if err := a.Call(context.Background(), b.id(), "/greet", nil, nil); err != nil {
 		t.Fatal(err)
 	}
+	if ago, ok := a.Answered()[b.id()]; !ok || ago > 5*time.Second {
+		t.Errorf("it has answered: %v, %s ago", ok, ago)
+	}
+	if _, ok := b.Answered()[a.id()]; ok {
+		t.Error("a question is taken for an answer")
+	}
 	time.AfterFunc(100*time.Millisecond, func() { r.mute.Store(true) })
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -209,6 +215,9 @@ func TestFault_N1_ABlackHoledPeerIsNoticed(t *testing.T) {
 		t.Errorf("%s: %v", d, err)
 	}
 	t.Logf("noticed %s after the last byte", d-100*time.Millisecond)
+	if ago, ok := a.Answered()[b.id()]; ok && ago < d-time.Second {
+		t.Errorf("it is said to have answered %s ago", ago)
+	}
 	begun = time.Now()
 	if err := a.Call(ctx, b.id(), "/greet", nil, nil); err == nil || time.Since(begun) > shakeTime+time.Second {
 		t.Errorf("dialled anew for %s: %v", time.Since(begun), err)

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/shoal-dev/shoal/engine/place"
 )
@@ -15,7 +17,19 @@ type wire struct {
 	addr netip.Addr // of the other end
 	once sync.Once
 
+	ours bool         // this node dialled: what comes in is an answer
+	last atomic.Int64 // when something came in, ns since of.begun; 0: nothing did
+
 	node place.NodeID // guarded by of.mu; "" until the handshake is over
+}
+
+// Read notes when an answer came.
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if n > 0 && w.ours {
+		w.last.Store(int64(time.Since(w.of.begun)))
+	}
+	return n, err
 }
 
 // Close closes the connection; a second call does nothing.
@@ -38,17 +52,19 @@ const (
 
 // wires are this node's open connections. What is in its handshake stands in shaking, by age.
 type wires struct {
+	begun time.Time
+
 	mu      sync.Mutex // guards all below
 	all     map[*wire]bool
 	shaking []*wire
 	closed  bool
 }
 
-func newWires() *wires { return &wires{all: map[*wire]bool{}} }
+func newWires() *wires { return &wires{begun: time.Now(), all: map[*wire]bool{}} }
 
 // dialled adds a connection that this node opened; nil if nothing may be opened any more.
 func (ws *wires) dialled(c net.Conn) *wire {
-	w := &wire{Conn: c, of: ws}
+	w := &wire{Conn: c, of: ws, ours: true}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.closed {
@@ -132,6 +148,24 @@ func (ws *wires) closeIf(gone func(place.NodeID) bool) (closed int) {
 		}
 	}
 	return closed
+}
+
+// answered says how long ago nodes answered on connections that this node opened and that stand.
+func (ws *wires) answered() map[place.NodeID]time.Duration {
+	now := time.Since(ws.begun)
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ago := map[place.NodeID]time.Duration{}
+	for w := range ws.all {
+		last := time.Duration(w.last.Load())
+		if w.node == "" || last == 0 {
+			continue
+		}
+		if before, ok := ago[w.node]; !ok || now-last < before {
+			ago[w.node] = max(now-last, 0)
+		}
+	}
+	return ago
 }
 
 // closeAll closes every connection and refuses further ones.

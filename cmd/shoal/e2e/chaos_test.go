@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -99,7 +100,18 @@ func TestFault_N5_OneWay(t *testing.T) {
 	w.alone(t)
 }
 
-// A cable that comes and goes every three seconds: pods do not move each time.
+// states are those of all machines, as one of them knows them.
+func (n *Node) states() map[string]string {
+	list, _ := n.Client().Ring(context.Background(), false)
+	all := map[string]string{}
+	for _, node := range list.Nodes {
+		all[node.Name] = node.State
+	}
+	return all
+}
+
+// A cable that comes and goes every three seconds: pods do not move each time, and what its machine says of the others
+// when it is back condemns none of them.
 func TestFault_N7_Flapping(t *testing.T) {
 	r, w := chaos(t)
 	flapping, rest := r.around(nodeOf(r.nodes[0].Status(), "one-"))
@@ -107,13 +119,29 @@ func TestFault_N7_Flapping(t *testing.T) {
 		r.lead(rest[0])
 	}
 	seen := map[string]bool{}
+	begun := time.Now()
+	states := map[string]string{}
 	for range rounds(5, 100) {
 		for _, state := range []string{"down", "up"} {
 			r.cable(flapping, state)
+			t.Logf("%s: %s is %s", time.Since(begun).Round(time.Millisecond), flapping.name, state)
 			for range 15 {
 				time.Sleep(200 * time.Millisecond)
+				now := rest[0].states()
+				if !maps.Equal(now, states) {
+					t.Logf("%s: %v", time.Since(begun).Round(time.Millisecond), now)
+					states = now
+				}
+				for _, n := range rest {
+					if state := now[n.name]; state != "" && state != "Ready" {
+						t.Errorf("%s: %s is %s", time.Since(begun).Round(time.Millisecond), n.name, state)
+					}
+				}
 				if s, err := rest[0].Client().Status(context.Background()); err == nil {
 					for _, p := range s.Pods {
+						if !seen[p.UID] {
+							t.Logf("%s: %s on %s, %s", time.Since(begun).Round(time.Millisecond), p.Name, p.Node, p.Reason)
+						}
 						seen[p.UID] = true
 					}
 				}
@@ -133,8 +161,8 @@ func TestFault_N7_Flapping(t *testing.T) {
 		}
 		return nil
 	})
-	if got := w.alone(t); got > 2 {
-		t.Errorf("what may run once ran %d times: %v", got, w.stints)
+	if moves := w.alone(t); moves > 1 { // it may be stopped and started again where it is: its node is without a lease for a while
+		t.Errorf("what may run once was moved %d times: %v", moves, w.stints)
 	}
 	t.Logf("%d pods in all", len(seen))
 	if len(seen) > 4+3 { // the first loss moves what was there, and what came back is not relied on at once
