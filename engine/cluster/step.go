@@ -129,6 +129,7 @@ func (t *tx) apply(in Input) (err error) {
 		return err
 	}
 	t.settleRules()
+	planted(in)
 	return nil
 }
 

@@ -31,6 +31,7 @@ const stallPause = time.Second
 
 // apply steps the queued entries one after the other until the queue is closed.
 func (l *Ledger[S, O]) apply(ctx context.Context) {
+	told := "" // why the next entry cannot be stepped, as it was logged: blobs that are on their way are no news
 	for {
 		batch, before, resets := l.queue.head()
 		var why string
@@ -47,8 +48,16 @@ func (l *Ledger[S, O]) apply(ctx context.Context) {
 		default:
 			return
 		}
+		if why == "" && told != "" {
+			l.opt.Log.Info("entry that could not be stepped was")
+			told = ""
+		}
 		if why == "" || before == nil && l.fetchWanting(ctx) {
 			continue
+		}
+		if why != told {
+			l.opt.Log.Error("entry cannot be stepped here, will retry", "index", l.Applied()+1, "why", why)
+			told = why
 		}
 		select {
 		case <-ctx.Done():
@@ -58,24 +67,14 @@ func (l *Ledger[S, O]) apply(ctx context.Context) {
 	}
 }
 
-// standStill notes and tells why nothing is applied; "" if something is.
+// standStill notes why nothing is applied; "" if something is.
 func (l *Ledger[S, O]) standStill(why string) {
 	l.mu.Lock()
-	before, at := l.stalled, l.applied+1
+	before := l.stalled
 	l.stalled = why
 	l.mu.Unlock()
-	l.tellStalled(before, why, at)
 	if why != before {
 		l.changed()
-	}
-}
-
-func (l *Ledger[S, O]) tellStalled(before, why string, at uint64) {
-	switch {
-	case why != "" && why != before:
-		l.opt.Log.Error("entry cannot be stepped here, will retry", "index", at, "why", why)
-	case why == "" && before != "":
-		l.opt.Log.Info("entry that could not be stepped was")
 	}
 }
 
@@ -138,10 +137,9 @@ func (l *Ledger[S, O]) step(batch [][]byte, resets uint64) string {
 	}
 	l.queue.remove(done)
 	l.clock.advance(l.time)
-	why, at := l.stalled, l.applied+1
+	why := l.stalled
 	l.mu.Unlock()
 
-	l.tellStalled(before, why, at)
 	for _, a := range answers {
 		l.outbox.applied(a.seq, a.outcome)
 	}

@@ -72,13 +72,16 @@ func TestFeature_R4_Upgrade(t *testing.T) {
 }
 
 // nextBinary builds shoal as it would be after a change of the engine's rules.
-func nextBinary(t testing.TB) string {
+func nextBinary(t testing.TB) string { return tagged(t, "shoal_next") }
+
+// tagged builds shoal with a build tag.
+func tagged(t testing.TB, tag string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "shoal")
-	cmd := exec.Command("go", "build", "-tags", "shoal_next", "-ldflags", "-s -w", "-o", path, "github.com/shoal-dev/shoal/cmd/shoal")
+	cmd := exec.Command("go", "build", "-tags", tag, "-ldflags", "-s -w", "-o", path, "github.com/shoal-dev/shoal/cmd/shoal")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build of the next version: %v\n%s", err, out)
+		t.Fatalf("build with tag %s: %v\n%s", tag, err, out)
 	}
 	return path
 }
