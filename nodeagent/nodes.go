@@ -26,6 +26,7 @@ type RingFacts struct {
 	Dial     func(ctx context.Context, node place.NodeID) (net.Conn, error)
 	HoldsKey func() bool // whether this node can take machines in
 	Keys     func() api.Keys
+	Forge    func() *api.Forge // nil: the same as one that gives nil
 	// Rotate exchanges keys on all nodes: "keys" or "authority".
 	Rotate func(ctx context.Context, what string) (api.Rotation, error)
 	// Unseat has a node that is to leave give up its seat, and waits for that; it does nothing if it has none.
@@ -117,6 +118,9 @@ func (n *Node) Where() (out api.NodeState) {
 	}
 	if n.Facts.Keys != nil {
 		out.Keys = n.Facts.Keys()
+	}
+	if n.Facts.Forge != nil {
+		out.Forge = n.Facts.Forge()
 	}
 	out.HoldsKey = n.Facts.HoldsKey != nil && n.Facts.HoldsKey()
 	out.Environments = map[string]api.EnvironmentState{}

@@ -2,162 +2,138 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"sync"
 	"time"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/source"
-	"github.com/shoal-dev/shoal/nodeagent/gitsync"
+	"github.com/shoal-dev/shoal/internal/deadline"
+	"github.com/shoal-dev/shoal/nodeagent/api"
+	"github.com/shoal-dev/shoal/nodeagent/ring"
 )
 
-// A ring that follows a forge: a node that cannot read it takes from the others what they have read, so that a commit
-// that one node knows reaches all.
+// What stands here fits the ring to what a forge asks of it.
 
-// forgeAgain is how often a node that cannot read the forge asks the others, beside when they tell of news.
-const forgeAgain = 10 * time.Second
+// What a node says of itself in the gossip: that it reads the forge. Whoever says so brings no more about than that others
+// ask it.
+const (
+	tagForge  = "forge"
+	tagReads  = "reads"
+	forgePoll = 30 * time.Second // where no other interval is given
+)
 
-// forgeSight is what a node has seen of the forge.
-type forgeSight struct {
-	Seen time.Time    `json:"seen"` // when it, or the node it took this from, read the forge last; zero: never
-	Refs []source.Ref `json:"refs"`
-}
-
-// sight keeps when the forge was seen last.
-type sight struct {
-	mu      sync.Mutex // guards what follows
-	seen    time.Time
-	failing bool
-	ask     chan struct{} // the others should be asked
-}
-
-// fetched notes how a fetch went.
-func (s *sight) fetched(u gitsync.Update) {
-	_, gone := errors.AsType[*gitsync.GoneError](u.Err)
-	s.mu.Lock()
-	s.failing = u.Err != nil && !gone
-	if !s.failing {
-		s.seen = u.Good
+// openForge has this node follow the forge that it was given.
+func (m *machine) openForge() {
+	if m.opt.repository == "" {
+		return
 	}
-	s.mu.Unlock()
-	s.nudge()
-}
-
-func (s *sight) nudge() {
-	select {
-	case s.ask <- struct{}{}:
-	default:
+	interval := m.opt.poll
+	if interval <= 0 {
+		interval = forgePoll
 	}
+	m.peering.forge.Store(newForge(forgeParts{
+		self: m.dir.Node.ID, ring: m.ringFacts.Genesis.Ring, interval: interval, mirror: m.mirror, others: m.forgeReaders,
+		ask: func(ctx context.Context, node place.NodeID) (s forgeSight, err error) {
+			return s, m.peers.Call(ctx, node, pathForge, struct{}{}, &s)
+		},
+		take: func(ctx context.Context, node place.NodeID, ids []source.ID) error {
+			return m.mirror.TakeFrom(ctx, m.peers.Client(node), gitAt(node), ids)
+		},
+		tell: m.tellForge, news: func() { m.looks.nudge() }, now: deadline.Now, log: m.log,
+	}))
 }
 
-func (s *sight) now() (seen time.Time, failing bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seen, s.failing
-}
-
-// took notes that what was seen then was taken from another node, unless this one has read the forge since.
-func (s *sight) took(seen time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if seen.After(s.seen) {
-		s.seen = seen
+// forgeEvery is how often the mirror is to look at the forge.
+func (m *machine) forgeEvery() time.Duration {
+	if f := m.peering.forge.Load(); f != nil {
+		return f.every()
 	}
+	return m.opt.poll
+}
+
+// followForge keeps up with the forge until ctx ends.
+func (m *machine) followForge(ctx context.Context) error {
+	f := m.peering.forge.Load()
+	if f == nil {
+		return nil
+	}
+	return f.run(ctx)
+}
+
+// forgeReaders are the other nodes of the ring that are up.
+func (m *machine) forgeReaders() (out []source.Reader) {
+	wanted := map[place.NodeID]bool{}
+	for _, n := range m.wanted() {
+		wanted[n] = n != m.dir.Node.ID
+	}
+	for _, member := range m.ring.Members() {
+		if wanted[member.ID] && member.Status == ring.Alive {
+			out = append(out, source.Reader{Node: string(member.ID), Reads: member.Tags[tagForge] == tagReads})
+		}
+	}
+	return out
+}
+
+// tellForge says whether this node reads the forge.
+func (m *machine) tellForge(reads bool) error {
+	tags := map[string]string{}
+	if reads {
+		tags[tagForge] = tagReads
+	}
+	return m.ring.Tell(tags)
 }
 
 // forgeAsked says what this node has seen of the forge.
 func (m *machine) forgeAsked(context.Context, place.NodeID, struct{}) (forgeSight, error) {
-	mirror := m.peering.mirror.Load()
-	if mirror == nil || m.opt.repository == "" {
+	f := m.peering.forge.Load()
+	if f == nil {
 		return forgeSight{}, errNotYet
 	}
-	seen, _ := m.sight.now()
-	return forgeSight{Seen: seen, Refs: mirror.Refs()}, nil
+	return f.sight(), nil
 }
 
-// followForge asks the others as long as this node cannot read the forge, until ctx ends.
-func (m *machine) followForge(ctx context.Context) error {
-	if m.opt.repository == "" {
-		return nil
+// forgeSource says in the status how the ring stands to the forge.
+func (m *machine) forgeSource(s *api.Source) {
+	f := m.peering.forge.Load()
+	if f == nil {
+		return
 	}
-	again := time.NewTicker(forgeAgain)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-m.sight.ask:
-		case <-again.C:
-		}
-		if _, failing := m.sight.now(); !failing {
-			continue
-		}
-		if err := m.takeSight(ctx); err != nil && ctx.Err() == nil {
-			m.log.WarnContext(ctx, "what other nodes have seen of the forge not taken over, will retry", "err", err)
-		}
+	names := m.nodeNames()
+	at, by, turn := f.standing()
+	s.Fetched = time.Time{}
+	if at != 0 {
+		s.Fetched = time.Now().Add(-time.Duration(deadline.Now()-at) * time.Millisecond)
+	}
+	if len(names) < 2 {
+		return
+	}
+	s.By = names[by]
+	for _, n := range turn.Pollers {
+		s.Pollers = append(s.Pollers, names[place.NodeID(n)])
 	}
 }
 
-// takeSight takes over what the node has that saw the forge last, if that is later than what this node has.
-func (m *machine) takeSight(ctx context.Context) error {
-	stand := m.mirror.Refs()
-	seen, _ := m.sight.now()
-	var best forgeSight
-	var from place.NodeID
-	alive := m.alive()
-	for _, n := range m.wanted() {
-		if n == m.dir.Node.ID || !alive[n] {
-			continue
-		}
-		var s forgeSight
-		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := m.peers.Call(asking, n, pathForge, struct{}{}, &s)
-		cancel()
-		if err == nil && s.Seen.After(seen) && s.Seen.After(best.Seen) {
-			best, from = s, n
-		}
-	}
-	if from == "" {
+// forgeState says how this node stands to the forge; nil if it follows none.
+func (m *machine) forgeState() *api.Forge {
+	f := m.peering.forge.Load()
+	if f == nil {
 		return nil
 	}
-	refs := merged(stand, best.Refs)
-	if slices.Equal(refs, stand) {
-		m.sight.took(best.Seen)
-		return nil
+	at, by, turn := f.standing()
+	out := &api.Forge{Polls: turn.Polls, Ago: -1, Problem: m.sourceStatus().Stale}
+	if at != 0 {
+		out.Ago, out.By = deadline.Now()-at, m.nodeNames()[by]
 	}
-	var ids []source.ID
-	for _, r := range best.Refs {
-		ids = append(ids, r.ID)
-	}
-	if err := m.mirror.TakeFrom(ctx, m.peers.Client(from), gitAt(from), ids); err != nil {
-		return err
-	}
-	switch err := m.mirror.Adopt(refs, stand); {
-	case errors.Is(err, gitsync.ErrMoved): // the forge was read meanwhile
-		return nil
-	case err != nil:
-		return fmt.Errorf("from node %s: %w", from, err)
-	}
-	m.sight.took(best.Seen)
-	m.log.InfoContext(ctx, "the forge cannot be read: its commits were taken from another node", "node", from)
-	m.looks.nudge()
-	return nil
+	return out
 }
 
-// merged is what stands with what another node has: nothing is taken away because another node lacks it.
-func merged(stand, theirs []source.Ref) []source.Ref {
-	out := slices.Clone(stand)
-	for _, r := range theirs {
-		if i, found := slices.BinarySearchFunc(out, r.Name, func(o source.Ref, name string) int {
-			return strings.Compare(o.Name, name)
-		}); found {
-			out[i] = r
-		} else {
-			out = slices.Insert(out, i, r)
+// nodeNames are the names of the nodes of the ring.
+func (m *machine) nodeNames() map[place.NodeID]string {
+	out := map[place.NodeID]string{}
+	m.state(func(s *cluster.State) {
+		for n := range s.Nodes().Values() {
+			out[n.ID] = n.Name
 		}
-	}
+	})
 	return out
 }

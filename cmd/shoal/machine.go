@@ -79,7 +79,6 @@ type machine struct {
 	listeners  map[string]net.Listener
 	address    netip.Addr
 	ringFacts  cluster.Ring
-	sight      sight      // of the forge
 	sourceMu   sync.Mutex // guards what follows
 	sourceNow  api.Source
 	warnings   []string // of this host
@@ -103,7 +102,7 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}, pushShown: make(chan struct{}, 1), sight: sight{ask: make(chan struct{}, 1)}}
+	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}, pushShown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -352,7 +351,7 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 	}
 	m.mirror, err = gitsync.Open(ctx, gitsync.Options{
 		Dir: m.dir.Path("git"), URL: m.opt.repository, Branch: m.opt.branch, Auth: auth, Interval: m.opt.poll, Log: m.log,
-		Agree: m.agreeRefs,
+		Agree: m.agreeRefs, Every: m.forgeEvery,
 	})
 	if err != nil {
 		return err
@@ -364,6 +363,7 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 	}
 	m.peering.mirror.Store(m.mirror)
 	m.peering.git.Store(inside)
+	m.openForge()
 	self, err := os.Executable()
 	if err != nil {
 		return err

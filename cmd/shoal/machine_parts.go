@@ -73,11 +73,12 @@ func (m *machine) registryAddress() string {
 
 func (m *machine) sourceStatus() api.Source {
 	m.sourceMu.Lock()
-	defer m.sourceMu.Unlock()
 	s := m.sourceNow
+	m.sourceMu.Unlock()
 	if s.URL = m.opt.repository; s.URL == "" {
 		s.URL = m.gitURL()
 	}
+	m.forgeSource(&s)
 	return s
 }
 
@@ -88,9 +89,11 @@ func (m *machine) follow(ctx context.Context) error {
 	for {
 		select {
 		case u := <-m.mirror.Updates():
-			m.sight.fetched(u)
+			if f := m.peering.forge.Load(); f != nil {
+				f.nudge()
+			}
 			m.sourceMu.Lock()
-			m.sourceNow.Fetched, m.sourceNow.Stale = u.Good, ""
+			m.sourceNow.Stale = ""
 			if u.Err != nil {
 				m.sourceNow.Stale = u.Err.Error()
 			}
@@ -115,8 +118,8 @@ func (m *machine) renderWanted(ctx context.Context) error {
 		case <-m.renders.Wanted():
 		}
 		m.looks.nudge()
-		if m.opt.repository != "" {
-			m.mirror.Wake()
+		if f := m.peering.forge.Load(); f != nil {
+			f.want()
 		}
 	}
 }

@@ -125,6 +125,7 @@ func printRing(w io.Writer, r api.Ring) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%.12s\t%s\n", n.Name, stateText(n), role(n), n.Now.Index, newest-n.Now.Index, n.Now.StateHash, n.Now.Version)
 	}
 	table.Flush()
+	printForge(w, r.Nodes)
 	printKeys(w, r.Nodes)
 	for _, n := range r.Nodes {
 		if n.Now == nil {
@@ -134,6 +135,32 @@ func printRing(w io.Writer, r api.Ring) {
 			e := n.Now.Environments[name]
 			fmt.Fprintf(w, "%s %s: commit %.12s render %.12s %s\n", n.Name, name, e.Commit, dash(e.Digest), e.Problem)
 		}
+	}
+}
+
+// printForge says how each node stands to the forge, in a ring of several.
+func printForge(w io.Writer, nodes []api.Node) {
+	if len(nodes) < 2 {
+		return
+	}
+	for _, n := range nodes {
+		if n.Now == nil || n.Now.Forge == nil {
+			continue
+		}
+		f, text := n.Now.Forge, "never read"
+		if f.Ago >= 0 {
+			text = fmt.Sprintf("read %s ago", (time.Duration(f.Ago) * time.Millisecond).Round(100*time.Millisecond))
+			if f.By != n.Name {
+				text += " by " + f.By
+			}
+		}
+		if f.Polls {
+			text += ", polls"
+		}
+		if f.Problem != "" {
+			text += ", cannot read it: " + f.Problem
+		}
+		fmt.Fprintf(w, "%s forge: %s\n", n.Name, text)
 	}
 }
 

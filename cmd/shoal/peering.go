@@ -59,6 +59,7 @@ type peering struct {
 	mirror     atomic.Pointer[gitsync.Mirror]
 	git        atomic.Pointer[githost.Server] // the same, for other nodes
 	ring       atomic.Pointer[ring.Ring]
+	forge      atomic.Pointer[forge] // nil also where none is followed
 }
 
 // errNotYet says that a part of this node is not open yet.

@@ -68,15 +68,16 @@ func (l keeperLedger) Verify(ctx context.Context) (uint64, error) {
 type gossipPart struct {
 	ring   *ring.Ring
 	events chan struct{}
-	fetch  func() // a node says that the repository has news
+	news   func(from place.NodeID) // a node says that the repository has news
+	moved  func()                  // nodes came, went, or say something else of themselves
 }
 
-// sayFetch is what a node says that has found news in the repository that all follow: the others need not wait for their
-// own poll. It says nothing of what is there, so whoever says it brings no more about than a fetch.
+// sayFetch is what a node says, with its ID, that has found news in the repository that all follow: the others need not wait
+// for their next look. It says nothing of what is there, so whoever says it brings no more about than that others ask.
 const sayFetch = "fetch"
 
-func newGossipPart(r *ring.Ring, fetch func()) gossipPart {
-	return gossipPart{ring: r, events: make(chan struct{}, 1), fetch: fetch}
+func newGossipPart(r *ring.Ring, news func(from place.NodeID), moved func()) gossipPart {
+	return gossipPart{ring: r, events: make(chan struct{}, 1), news: news, moved: moved}
 }
 
 func (g gossipPart) Alive() map[place.NodeID]bool {
@@ -99,8 +100,11 @@ func (g gossipPart) run(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
-			if e.Kind == ring.Message && e.Name == sayFetch {
-				g.fetch()
+			switch {
+			case e.Kind == ring.Message && e.Name == sayFetch:
+				g.news(place.NodeID(e.Payload))
+			case e.Kind != ring.Message:
+				g.moved()
 			}
 			if e.Kind == ring.Twin && e.Twins.Second {
 				return fmt.Errorf("%s; it takes no part: begin with an empty data directory here", e.Twins)
@@ -115,10 +119,13 @@ func (g gossipPart) run(ctx context.Context) error {
 
 // openKeeping opens what keeps the list of nodes true, and this node's lease.
 func (m *machine) openKeeping(context.Context) (err error) {
-	m.gossip = newGossipPart(m.ring, func() {
-		if mirror := m.peering.mirror.Load(); mirror != nil {
-			mirror.Wake()
-			m.sight.nudge()
+	m.gossip = newGossipPart(m.ring, func(from place.NodeID) {
+		if f := m.peering.forge.Load(); f != nil {
+			f.announced(from)
+		}
+	}, func() {
+		if f := m.peering.forge.Load(); f != nil {
+			f.nudge()
 		}
 	})
 	m.keeper = nodeagent.NewKeeper(nodeagent.KeeperOptions{
@@ -160,6 +167,7 @@ func (m *machine) ringFactsFor() nodeagent.RingFacts {
 		HoldsKey: m.peers.HoldsKey,
 		Rotate:   m.rotate,
 		Keys:     func() api.Keys { return m.ownKeys().Keys },
+		Forge:    m.forgeState,
 		Look: func(ctx context.Context, node place.NodeID) (s api.NodeState, err error) {
 			return s, m.peers.Call(ctx, node, pathWhere, struct{}{}, &s)
 		},
@@ -235,12 +243,12 @@ func (m *machine) followNodes(ctx context.Context) error {
 	}
 }
 
-// tellOfFetch has the other nodes fetch too.
+// tellOfFetch has the other nodes take over what this one has fetched.
 func (m *machine) tellOfFetch(ctx context.Context) {
 	if m.opt.repository == "" || len(m.wanted()) < 2 {
 		return
 	}
-	if err := m.ring.Broadcast(sayFetch, nil); err != nil {
-		m.log.InfoContext(ctx, "other nodes are not told of news in the repository, and find them by their own poll", "err", err)
+	if err := m.ring.Broadcast(sayFetch, []byte(m.dir.Node.ID)); err != nil {
+		m.log.InfoContext(ctx, "other nodes are not told of news in the repository, and find them when they ask next", "err", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -85,14 +86,32 @@ func filter[T any](in []T, keep func(T) bool) []T {
 	return out
 }
 
-func printStatus(w io.Writer, s api.Status, p paint) {
-	fmt.Fprintf(w, "node %s (%s)  ring %s  entry %d  shoal %s\n", p.bold(s.Node), s.NodeID, short(s.Ring), s.Index, s.Version)
+func printSource(w io.Writer, s api.Status, p paint) {
 	if s.Source.URL != "" {
-		fmt.Fprintf(w, "source %s\n", s.Source.URL)
+		fmt.Fprintf(w, "source %s", s.Source.URL)
+		if !s.Source.Fetched.IsZero() {
+			fmt.Fprintf(w, "  read %s ago", age(s.Source.Fetched))
+			if s.Source.By != "" && s.Source.By != s.Node {
+				fmt.Fprintf(w, " by %s", s.Source.By)
+			}
+		}
+		if len(s.Source.Pollers) > 0 {
+			fmt.Fprintf(w, "  polled by %s", strings.Join(s.Source.Pollers, ", "))
+		}
+		fmt.Fprintln(w)
 	}
-	if s.Source.Stale != "" {
+	switch others := slices.DeleteFunc(slices.Clone(s.Source.Pollers), func(n string) bool { return n == s.Node }); {
+	case s.Source.Stale == "":
+	case len(others) > 0:
+		fmt.Fprintln(w, p.yellow("this node cannot read the source, and has it from the others: "+s.Source.Stale))
+	default:
 		fmt.Fprintln(w, p.yellow("source cannot be read: "+s.Source.Stale))
 	}
+}
+
+func printStatus(w io.Writer, s api.Status, p paint) {
+	fmt.Fprintf(w, "node %s (%s)  ring %s  entry %d  shoal %s\n", p.bold(s.Node), s.NodeID, short(s.Ring), s.Index, s.Version)
+	printSource(w, s, p)
 	for _, warning := range s.Warnings {
 		fmt.Fprintln(w, p.yellow("warning: "+warning))
 	}

@@ -47,7 +47,16 @@ type NodeState struct {
 	Leader       string                      `json:"leader,omitempty"`   // id of the node that it follows, itself if it leads
 	HoldsKey     bool                        `json:"holdsKey,omitempty"` // of the ring's authority: it can take machines in
 	Keys         Keys                        `json:"keys"`
+	Forge        *Forge                      `json:"forge,omitempty"` // nil: it follows none
 	Environments map[string]EnvironmentState `json:"environments,omitempty"`
+}
+
+// Forge is how a node stands to the forge that it follows.
+type Forge struct {
+	Polls   bool   `json:"polls"`             // it looks at it regularly
+	Ago     int64  `json:"ago"`               // ms since what it has was read there; negative: it never was
+	By      string `json:"by,omitempty"`      // the node that read it
+	Problem string `json:"problem,omitempty"` // why this node could not read it, if it could not
 }
 
 // Keys are the keys of a node, by names that tell nothing of them.

@@ -37,8 +37,10 @@ type Status struct {
 // Source says where commits come from.
 type Source struct {
 	URL     string    `json:"url"`
-	Fetched time.Time `json:"fetched,omitzero"`
-	Stale   string    `json:"stale,omitempty"` // why it could not be read, if it could not
+	Fetched time.Time `json:"fetched,omitzero"`  // when it was read last, by this node or by the one that it has its commits from
+	By      string    `json:"by,omitempty"`      // that node, in a ring of several
+	Pollers []string  `json:"pollers,omitempty"` // the nodes that look at it regularly, in a ring of several
+	Stale   string    `json:"stale,omitempty"`   // why this node could not read it, if it could not
 }
 
 // Environment is one running copy of the repository.

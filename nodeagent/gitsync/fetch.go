@@ -47,6 +47,9 @@ func (m *Mirror) Fetch(ctx context.Context) ([]RefChange, error) {
 	defer cancel()
 	m.incoming.RLock()
 	changes, err := m.fetch(ctx)
+	if errors.Is(err, ErrMoved) { // by what was taken from another node meanwhile
+		changes, err = m.fetch(ctx)
+	}
 	m.incoming.RUnlock()
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {

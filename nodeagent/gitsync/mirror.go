@@ -40,6 +40,8 @@ type Mirror struct {
 	taking   sync.Mutex               // one TakeFrom at a time
 	wake     chan struct{}
 	updates  chan Update
+	seen     atomic.Int64 // when the last fetch of Run that worked began, in ms of deadline.Now
+	failing  atomic.Bool  // one came after it that did not
 
 	clientOnce sync.Once // guards making client
 	client     *http.Client
@@ -132,7 +134,7 @@ func (m *Mirror) Follow(refs []string) {
 	slices.Sort(branches)
 	branches = slices.Compact(branches)
 	before := *m.follow.Swap(&branches)
-	if slices.ContainsFunc(branches, func(b string) bool { return !slices.Contains(before, b) }) {
+	if slices.ContainsFunc(branches, func(b string) bool { return !slices.Contains(before, b) }) && m.every() <= m.opt.Interval {
 		m.Wake()
 	}
 }

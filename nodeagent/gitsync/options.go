@@ -27,6 +27,9 @@ type Options struct {
 
 	Depth    int           // commits of history a first fetch takes; default 50, below 0 all
 	Interval time.Duration // between polls, give or take a tenth; default 30s
+	// Every is asked before each wait for the next poll, where others poll for this mirror too; default: always Interval. As
+	// long as it says more than Interval, branches that are newly followed wait for that poll.
+	Every    func() time.Duration
 	MaxWait  time.Duration // longest wait after failures; default 5m
 	Stale    time.Duration // Update.Stale is set when the last good fetch is older; default 10m
 	Debounce time.Duration // how long further wakes are gathered before a fetch; default 20ms

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/shoal-dev/shoal/internal/deadline"
 )
 
 // Update is what Run tells of one fetch, or of several if nobody listened meanwhile.
@@ -32,7 +34,7 @@ func (m *Mirror) Wake() {
 // Updates is where Run tells what it found: changes, and failures when they begin, end or grow stale.
 func (m *Mirror) Updates() <-chan Update { return m.updates }
 
-// Run polls until ctx ends: at once, then every Interval give or take a tenth, and when woken. After failures
+// Run polls until ctx ends: at once, then as often as Options.Every says, give or take a tenth, and when woken. After failures
 // the wait doubles to MaxWait; a host's Retry-After is kept even when woken. One fetch is in flight at a time. A
 // mirror without URL waits for the end.
 func (m *Mirror) Run(ctx context.Context) error {
@@ -49,6 +51,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 		notBefore   time.Time // the host asked for peace until then
 		pending     *Update
 		told        Update // the last one sent
+		begun       int64  // when the fetch in flight, or the last one, did
 	)
 	for {
 		var out chan Update
@@ -72,6 +75,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 		case <-next.C:
 			if !busy {
 				busy, again = true, false
+				begun = deadline.Now()
 				go func() {
 					changes, err := m.Fetch(ctx)
 					results <- Update{Changes: changes, Err: err}
@@ -79,7 +83,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 			}
 		case u := <-results:
 			busy = false
-			wait := m.settle(&st, &u, &notBefore)
+			wait := m.settle(&st, &u, &notBefore, begun)
 			if again {
 				wait = max(m.opt.Debounce, time.Until(notBefore))
 			}
@@ -96,15 +100,24 @@ func (m *Mirror) Run(ctx context.Context) error {
 	}
 }
 
-// settle notes how a fetch went and returns the wait until the next.
-func (m *Mirror) settle(st *fetchState, u *Update, notBefore *time.Time) time.Duration {
+// Seen is when the last fetch of Run that worked began, in ms of deadline.Now and 0 if none did yet, and whether that was the
+// last one: what the mirror has is at least as new as the host's refs were then.
+func (m *Mirror) Seen() (begun int64, reads bool) {
+	begun = m.seen.Load()
+	return begun, begun != 0 && !m.failing.Load()
+}
+
+// settle notes how a fetch went that began then and returns the wait until the next.
+func (m *Mirror) settle(st *fetchState, u *Update, notBefore *time.Time, begun int64) time.Duration {
 	now := time.Now()
 	var gone *GoneError
 	if u.Err == nil || errors.As(u.Err, &gone) { // the host answered; what it lacks is told and polled for as ever
 		st.good, st.fails = now, 0
+		m.seen.Store(begun)
 	} else {
 		st.fails++
 	}
+	m.failing.Store(st.fails > 0)
 	u.Good, u.Stale = st.good, now.Sub(st.good) > m.opt.Stale
 	var status *statusError
 	if errors.As(u.Err, &status) && status.after > 0 {
@@ -117,14 +130,27 @@ func (m *Mirror) settle(st *fetchState, u *Update, notBefore *time.Time) time.Du
 // together do not ask together: 1s, 2s, 4s ... MaxWait after failures, where no step is shorter than it would be
 // without one but the first few, which catch a host that restarts.
 func (m *Mirror) wait(fails int) time.Duration {
-	d := m.opt.Interval
+	d := m.every()
 	if fails > 0 {
+		least := time.Duration(0) // who polls rarely does not try more often because it fails
+		if d > m.opt.Interval {
+			least = min(d, m.opt.MaxWait)
+		}
 		d = min(m.opt.Interval, time.Second)
 		for range min(fails-1, 20) {
 			d = min(2*d, m.opt.MaxWait)
 		}
+		d = max(d, least)
 	}
 	return d*9/10 + rand.N(d/5+1)
+}
+
+// every is the time between polls, as things are.
+func (m *Mirror) every() time.Duration {
+	if m.opt.Every == nil {
+		return m.opt.Interval
+	}
+	return m.opt.Every()
 }
 
 // join adds later changes to earlier ones, one a ref.

@@ -406,8 +406,11 @@ func (r *Ring) join(addrs []netip.AddrPort, ignoreOld bool) (int, error) {
 	return n, nil
 }
 
-// Tell replaces the tags of this node.
+// Tell replaces the tags of this node. It may take two seconds, until some members have heard of it.
 func (r *Ring) Tell(tags map[string]string) error {
+	r.mu.Lock()
+	r.opt.Tags = tags // for when serf is started anew
+	r.mu.Unlock()
 	if err := r.serf.Load().SetTags(tags); err != nil {
 		return fmt.Errorf("tell tags: %w", err)
 	}
