@@ -105,7 +105,7 @@ func (o *agentOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.peers, "peers", ":7947", "address and port on which other nodes are answered")
 	f.StringSliceVar(&o.join, "join", nil, "nodes of the ring to join, HOST:PORT of their --peers; nothing happens if this node is in the ring already")
 	f.StringVar(&o.token, "token", os.Getenv("SHOAL_TOKEN"), "token to join with, from shoal token create; $SHOAL_TOKEN")
-	f.DurationVar(&o.poll, "poll", 30*time.Second, "between looks at --repository")
+	f.DurationVar(&o.poll, "poll", 30*time.Second, "between looks at --repository; in a ring two nodes look for all")
 	f.DurationVar(&o.resync, "resync", 30*time.Second, "between looks at everything although nothing was reported")
 	f.StringVar(&o.runc, "runc", "", "runc to use; default: the one inside this binary")
 	f.StringVar(&o.shim, "shim", "", "shoal-shim to use; default: the one inside this binary")

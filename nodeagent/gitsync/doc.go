@@ -28,6 +28,8 @@
 //     and by the bounds on packs. What it had read is gone then; the mirror is as before.
 //   - Redirects are followed within scheme, host and port alone. Host keys come from the files that are named, and
 //     from nowhere else. Nothing is read from the user's home or environment but the proxy variables.
+//   - Where nodes poll for each other, Options.Every says how often this one does, and Seen when it looked; the commits that
+//     others have read come by TakeFrom and Adopt.
 //   - Run polls with jitter, doubles its wait after failures, keeps a host's Retry-After, gathers wakes for
 //     Options.Debounce, and has one fetch in flight. What nobody received yet is joined, not queued.
 //

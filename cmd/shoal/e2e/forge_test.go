@@ -153,7 +153,7 @@ func TestFeature_G1_SomeNodesPoll(t *testing.T) {
 		}
 		t.Logf("%s is rendered on %d machines after %s", what, len(nodes), time.Since(begun).Round(time.Millisecond))
 		for _, n := range nodes {
-			n.Eventually(60*time.Second, func() error { return n.answers(page+"/env", "GREETING="+what) })
+			n.Eventually(60*time.Second, func() error { return n.answers("http://"+n.address+":30080/env", "GREETING="+what) })
 		}
 	}
 	for _, what := range []string{"one", "two", "three"} {
