@@ -11,6 +11,7 @@ import (
 const (
 	TrailerAllowDelete  = "Shoal-Allow-Delete"  // "<n>" or "all": how many objects this commit may take away
 	TrailerRetire       = "Shoal-Retire"        // names of environments that shoal.cue declares no longer: they are taken away
+	TrailerRing         = "Shoal-Ring"          // identity of the ring that a claim is for
 	TrailerReason       = "Shoal-Reason"        // why, in words
 	TrailerBy           = "Shoal-By"            // who asked for a commit that the server made
 	TrailerPromotedFrom = "Shoal-Promoted-From" // "<environment> <commit>"

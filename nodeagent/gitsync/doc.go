@@ -33,6 +33,15 @@
 //   - Run polls with jitter, doubles its wait after failures, keeps a host's Retry-After, gathers wakes for
 //     Options.Debounce, and has one fetch in flight. What nobody received yet is joined, not queued.
 //
+// # Whose the repository is
+//
+// source.ClaimRef on the host names the ring that runs the repository. Each fetch reads it from the same list of refs as the
+// branches and keeps it first, on disk beside the mirror, so a commit is never known without whose it is. What the ref
+// stands for is read apart from the mirror, 64 KiB at most, and only when it is another than before; what is no claim is
+// kept as one with a flaw. PushClaim makes or moves the ref by compare-and-swap: by git-receive-pack over http and ssh, and
+// in a local repository by loose objects and the ref's lock file, as git does it. It is the only thing that is ever written
+// to a host. A host's word that it does not let us is a *RefusedError; anything else may be over in a moment.
+//
 // # Trees
 //
 // Tree checks a commit's tree once (source.Checker remembers directories by id) and reads lazily. Parsed

@@ -71,6 +71,9 @@ func (m *Mirror) fetch(ctx context.Context) ([]RefChange, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.noteClaim(ctx, a); err != nil { // first: a commit is never known without whose it is
+		return nil, err
+	}
 	var moves []bare.Move
 	var gone []string
 	want := map[bare.Hash]bool{}
@@ -250,15 +253,17 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// dial makes a remote for the mirror's URL; nothing is sent yet.
-func (m *Mirror) dial() (remote, error) {
+// dial makes a remote for the mirror's URL, of which to read; nothing is sent yet.
+func (m *Mirror) dial() (remote, error) { return m.dialFor(reading) }
+
+func (m *Mirror) dialFor(what service) (remote, error) {
 	u, err := parseURL(m.opt.URL)
 	if err != nil {
 		return nil, err
 	}
 	switch u.Scheme {
 	case "ssh":
-		return &sshRemote{url: u, auth: m.opt.Auth}, nil
+		return &sshRemote{what: what, url: u, auth: m.opt.Auth}, nil
 	case "file":
 		return &localRemote{path: u.Path, limit: m.opt.Limits.Object}, nil
 	}
@@ -268,7 +273,7 @@ func (m *Mirror) dial() (remote, error) {
 	}
 	base := *u
 	base.User = nil
-	return &httpRemote{base: &base, user: u.User, auth: m.opt.Auth, client: m.client}, nil
+	return &httpRemote{what: what, base: &base, user: u.User, auth: m.opt.Auth, client: m.client}, nil
 }
 
 // stalledError says that a host sends too slowly.

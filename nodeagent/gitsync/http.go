@@ -1,6 +1,7 @@
 package gitsync
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,6 +19,7 @@ import (
 
 // httpRemote speaks smart HTTP, protocol version 0.
 type httpRemote struct {
+	what   service
 	base   *url.URL // without credentials; after a redirect within the host, where that led
 	user   *url.Userinfo
 	auth   Auth
@@ -70,14 +72,14 @@ func sameOrigin(next *http.Request, via []*http.Request) error {
 func (h *httpRemote) Advertised(ctx context.Context) (*advert, error) {
 	u := *h.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/info/refs"
-	u.RawQuery = "service=git-upload-pack"
+	u.RawQuery = "service=" + h.what.program()
 	answer, err := h.do(ctx, http.MethodGet, &u, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer answer.Body.Close()
-	if got := answer.Header.Get("Content-Type"); got != "application/x-git-upload-pack-advertisement" {
-		return nil, fmt.Errorf("the answer is %.80q, not of a Git server with smart HTTP", got)
+	if got := answer.Header.Get("Content-Type"); got != "application/x-"+h.what.program()+"-advertisement" {
+		return nil, &answerError{fmt.Errorf("the answer is %.80q, not of a Git server with smart HTTP", got)}
 	}
 	if path, ok := strings.CutSuffix(answer.Request.URL.Path, "/info/refs"); ok {
 		h.base.Path = path // the repository moved within its host
@@ -106,6 +108,21 @@ func (h *httpRemote) Fetch(ctx context.Context, ask bare.Ask) (*delivery, error)
 	return d, nil
 }
 
+func (h *httpRemote) Push(ctx context.Context, u bare.Move, commit []byte) error {
+	body, err := encodePush(u, commit, h.caps)
+	if err != nil {
+		return err
+	}
+	at := *h.base
+	at.Path = strings.TrimSuffix(at.Path, "/") + "/git-receive-pack"
+	answer, err := h.do(ctx, http.MethodPost, &at, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	return readReport(answer.Body, u.Name, h.caps)
+}
+
 func (h *httpRemote) Close() {}
 
 // do sends one request and returns an answer of status 200.
@@ -116,8 +133,8 @@ func (h *httpRemote) do(ctx context.Context, method string, u *url.URL, body io.
 	}
 	q.Header.Set("User-Agent", "shoal")
 	if method == http.MethodPost {
-		q.Header.Set("Content-Type", "application/x-git-upload-pack-request")
-		q.Header.Set("Accept", "application/x-git-upload-pack-result")
+		q.Header.Set("Content-Type", "application/x-"+h.what.program()+"-request")
+		q.Header.Set("Accept", "application/x-"+h.what.program()+"-result")
 	}
 	switch password, set := h.user.Password(); {
 	case h.auth.Token != "" && h.auth.User == "" && h.auth.Bearer:

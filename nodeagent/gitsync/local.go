@@ -13,7 +13,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
 
-// localRemote reads another repository on this machine by go-git, without a git binary. It writes nothing there.
+// localRemote reads another repository on this machine by go-git, without a git binary. It writes nothing there but a claim.
 // A repository that is packed anew meanwhile gives an error, and the next fetch finds it in order.
 type localRemote struct {
 	path  string
@@ -79,7 +79,7 @@ func (l *localRemote) Read(h bare.Hash) (bare.Kind, []byte, error) {
 		return 0, nil, fmt.Errorf("%s: %s: %w", l.path, h, err)
 	}
 	if o.Size() > l.limit {
-		return 0, nil, fmt.Errorf("%s: %s is %d bytes long; at most %d", l.path, h, o.Size(), l.limit)
+		return 0, nil, &bare.LimitError{What: fmt.Sprintf("%s: %s", l.path, h), Got: fmt.Sprintf("is %d bytes long; at most %d", o.Size(), l.limit)}
 	}
 	r, err := o.Reader()
 	if err != nil {

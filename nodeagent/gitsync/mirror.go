@@ -38,6 +38,7 @@ type Mirror struct {
 	follow   atomic.Pointer[[]string] // the branches that are fetched, full names
 	fetching sync.Mutex               // one fetch at a time
 	taking   sync.Mutex               // one TakeFrom at a time
+	claim    atomic.Pointer[source.Claim]
 	wake     chan struct{}
 	updates  chan Update
 	seen     atomic.Int64 // when the last fetch of Run that worked began, in ms of deadline.Now
@@ -74,6 +75,10 @@ func Open(ctx context.Context, opt Options) (*Mirror, error) {
 	m := &Mirror{opt: opt, repo: repo, wake: make(chan struct{}, 1), updates: make(chan Update, 1), rebuilt: why}
 	m.closing, m.close = context.WithCancel(context.WithoutCancel(ctx))
 	m.follow.Store(&opt.Branches)
+	if err := m.openClaim(); err != nil {
+		m.Close()
+		return nil, err
+	}
 	m.trees.limit = 8 << 20
 	m.collected.Store(repo.Size())
 	return m, nil

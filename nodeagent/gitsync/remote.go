@@ -15,12 +15,31 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
 
-// remote is one conversation with a host: first Advertised, then at most one Fetch, then Close.
+// service is what a host is asked for.
+type service bool
+
+const (
+	reading service = false
+	writing service = true
+)
+
+// program is its name in the protocol.
+func (s service) program() string {
+	if s == writing {
+		return "git-receive-pack"
+	}
+	return "git-upload-pack"
+}
+
+// remote is one conversation with a host: first Advertised, then at most one Fetch or Push, then Close.
 type remote interface {
 	// Advertised returns the host's refs.
 	Advertised(ctx context.Context) (*advert, error)
-	// Fetch asks for a pack.
+	// Fetch asks for a pack, of a host that is asked to read.
 	Fetch(ctx context.Context, ask bare.Ask) (*delivery, error)
+	// Push moves one ref by compare-and-swap to a commit with the empty tree, on a host that is asked to write. An error
+	// that is a *RefusedError is the host's last word.
+	Push(ctx context.Context, u bare.Move, commit []byte) error
 	Close()
 }
 
@@ -60,7 +79,7 @@ func readAdvert(r io.Reader, smartHTTP bool) (*advert, error) {
 		case line == "":
 			return a, nil
 		case strings.HasPrefix(line, "ERR "):
-			return nil, fmt.Errorf("the host says: %.200q", line[4:])
+			return nil, &answerError{fmt.Errorf("the host says: %.200q", line[4:])}
 		case strings.HasPrefix(line, "version "):
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/internal/deadline"
 )
 
@@ -15,6 +16,7 @@ type Update struct {
 	Err     error       // of the last fetch; nil when it worked
 	Good    time.Time   // when a fetch worked last; of a new Mirror, when it was opened
 	Stale   bool        // Good is longer ago than Options.Stale
+	Claim   source.Claim
 }
 
 // fetchState is what Run knows of the fetches so far. It belongs to Run's goroutine.
@@ -31,7 +33,7 @@ func (m *Mirror) Wake() {
 	}
 }
 
-// Updates is where Run tells what it found: changes, and failures when they begin, end or grow stale.
+// Updates is where Run tells what it found: changes, also of the claim, and failures when they begin, end or grow stale.
 func (m *Mirror) Updates() <-chan Update { return m.updates }
 
 // Run polls until ctx ends: at once, then as often as Options.Every says, give or take a tenth, and when woken. After failures
@@ -78,7 +80,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 				begun = deadline.Now()
 				go func() {
 					changes, err := m.Fetch(ctx)
-					results <- Update{Changes: changes, Err: err}
+					results <- Update{Changes: changes, Err: err, Claim: m.Claim()}
 				}()
 			}
 		case u := <-results:
@@ -93,7 +95,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 				before = *pending
 				u.Changes = join(pending.Changes, u.Changes)
 			}
-			if pending != nil || len(u.Changes) > 0 || u.Stale != before.Stale || text(u.Err) != text(before.Err) || told.Good.IsZero() {
+			if pending != nil || len(u.Changes) > 0 || u.Stale != before.Stale || text(u.Err) != text(before.Err) || u.Claim != before.Claim || told.Good.IsZero() {
 				pending = &u
 			}
 		}

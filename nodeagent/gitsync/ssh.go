@@ -1,7 +1,6 @@
 package gitsync
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -18,8 +16,9 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
 
-// sshRemote runs git-upload-pack on a host. A conversation is one connection.
+// sshRemote runs git-upload-pack or git-receive-pack on a host. A conversation is one connection.
 type sshRemote struct {
+	what   service
 	url    *url.URL
 	auth   Auth
 	client *ssh.Client
@@ -48,11 +47,14 @@ func (s *sshRemote) Advertised(ctx context.Context) (*advert, error) {
 	}
 	// The path is the operator's; quoted for the host's shell as git quotes it.
 	path := "'" + strings.NewReplacer("'", `'\''`, "!", `'\!'`).Replace(s.url.Path) + "'"
-	if err := session.Start("git-upload-pack " + path); err != nil {
+	if err := session.Start(s.what.program() + " " + path); err != nil {
 		return nil, fmt.Errorf("ssh: %w", err)
 	}
 	a, err := readAdvert(s.out, false)
 	if err != nil {
+		if _, ended := errors.AsType[*ssh.ExitError](session.Wait()); ended {
+			return nil, &answerError{s.explain(err)}
+		}
 		return nil, s.explain(err)
 	}
 	s.caps = a.caps
@@ -110,6 +112,22 @@ func (s *sshRemote) Fetch(ctx context.Context, ask bare.Ask) (*delivery, error) 
 	return d, nil
 }
 
+func (s *sshRemote) Push(ctx context.Context, u bare.Move, commit []byte) error {
+	s.watch(ctx)
+	body, err := encodePush(u, commit, s.caps)
+	if err != nil {
+		return err
+	}
+	if _, err := s.in.Write(body); err != nil {
+		return s.explain(err)
+	}
+	err = readReport(s.out, u.Name, s.caps)
+	if _, refused := errors.AsType[*RefusedError](err); err != nil && !refused {
+		return s.explain(err)
+	}
+	return err
+}
+
 func (s *sshRemote) Close() {
 	if s.client != nil {
 		if s.in != nil {
@@ -123,29 +141,8 @@ func (s *sshRemote) Close() {
 
 // explain adds what the host wrote to its error channel.
 func (s *sshRemote) explain(err error) error {
-	if text := strings.TrimSpace(s.stderr.String()); text != "" {
-		return fmt.Errorf("%w; the host says: %.300q", err, text)
+	if text := said(&s.stderr); text != "" {
+		return fmt.Errorf("%w%s", err, text)
 	}
 	return err
-}
-
-// tail keeps the first KiB of what is written.
-type tail struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if room := 1024 - t.b.Len(); room > 0 {
-		t.b.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
 }

@@ -46,7 +46,7 @@ func newKey(t testing.TB) (ssh.Signer, []byte) {
 	return signer, pem.EncodeToMemory(block)
 }
 
-// sshHost is a host that lets one key in and runs the real git-upload-pack.
+// sshHost is a host that lets one key in and runs the real git-upload-pack and git-receive-pack.
 func sshHost(t testing.TB, host ssh.Signer, client ssh.PublicKey, address string) net.Listener {
 	t.Helper()
 	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, k ssh.PublicKey) (*ssh.Permissions, error) {
@@ -102,7 +102,11 @@ func serveSSH(conn net.Conn, config *ssh.ServerConfig) {
 				defer in.Close()
 				io.Copy(in, ch)
 			}()
-			_ = c.Run()
+			var code uint32
+			if err := c.Run(); err != nil {
+				code = uint32(max(c.ProcessState.ExitCode(), 1))
+			}
+			_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{code}))
 			ch.Close()
 		}
 	}
