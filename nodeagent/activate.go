@@ -16,7 +16,7 @@ import (
 )
 
 // activate puts the bytes on disk, fixes the tags of images and appends the entry. It returns why the ring refused it,
-// or "": an object or a node port that another environment has, say.
+// or "": an object or a node port that another environment has, say. v.held says that it takes no commits now.
 func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Built, apps []Rendered, v *Verdict) (refused string, err error) {
 	held := v.Held
 	in := cluster.Activate{
@@ -27,6 +27,9 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 		if active.Commit == commit && active.D == in.D && slices.Equal(active.Held, held) {
 			return "", nil
 		}
+	}
+	if v.held, err = d.held(ctx, env.Name, commit); v.held != "" || err != nil {
+		return "", err
 	}
 	put, err := d.missing(next.Set, apps)
 	if err != nil {
@@ -49,10 +52,16 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 	if decided && decision.Activated && decision.D != in.D {
 		return fmt.Sprintf("RenderMismatch: this node's render of it is %.12s, the ring runs %.12s", in.D, decision.D), nil
 	}
+	if decided && decision.Held {
+		return "", fmt.Errorf("the leader activates nothing: %s", decision.Refused)
+	}
 	if decided {
 		return decision.Refused, d.await(ctx, env.Name, decision)
 	}
 	in.Images = d.fix(ctx, v, active)
+	if v.held, err = d.held(ctx, env.Name, commit); v.held != "" || err != nil { // the repository was read since
+		return "", err
+	}
 	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Activate: &in})
 	if err != nil {
 		return "", fmt.Errorf("append to the ledger: %w", err)
@@ -61,6 +70,15 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 		d.opt.Votes.decide(env.Name, commit, Decision{Activated: out.Rejected == "", D: in.D, Refused: out.Rejected})
 	}
 	return out.Rejected, nil
+}
+
+// held says why the ring activates nothing, or "". Who waits for the leader's word on the commit is told.
+func (d *Deployer) held(ctx context.Context, environment string, commit source.ID) (string, error) {
+	why, err := d.opt.Claims.Held(ctx)
+	if why != "" && d.opt.Votes != nil {
+		d.opt.Votes.decide(environment, commit, Decision{Refused: why, Held: true})
+	}
+	return why, err
 }
 
 // await returns once what the leader has activated is applied here too.

@@ -19,11 +19,12 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// DeployOptions are what a Deployer is made of; all but Ring and Renders are required.
+// DeployOptions are what a Deployer is made of; all but Ring, Renders and Claims are required.
 type DeployOptions struct {
 	Node     place.NodeID
 	Ring     Ring        // nil: this node is the only one
 	Renders  *OwnRenders // nil: nobody asks what this node has rendered itself
+	Claims   *Claims     // nil: the repository is this ring's alone
 	Votes    *Votes
 	Ledger   Ledger
 	Content  Content
@@ -71,6 +72,7 @@ type Verdict struct {
 
 	images  []string // references, sorted
 	against string   // what ran when the ring refused it; "" if it did not
+	held    string   // why the ring activates nothing; "" if it does
 }
 
 // NewDeployer makes a Deployer.
@@ -136,7 +138,7 @@ func (d *Deployer) round(ctx context.Context, environments []render.Environment,
 			continue
 		}
 		d.forget(func(name string) bool { return name == env.Name && d.Verdicts()[name].Commit == "" }) // it was absent
-		if d.judged(env.Name, head) {
+		if d.judged(ctx, env.Name, head) {
 			continue
 		}
 		v := d.deploy(ctx, env, head, progress)
@@ -193,11 +195,15 @@ func (d *Deployer) listOf(ctx context.Context, commit source.ID) (*list, error) 
 }
 
 // judged reports whether a commit needs no further look: it is active, or was found wanting. One that the ring refused is
-// looked at again when something else runs than did then.
-func (d *Deployer) judged(environment string, commit source.ID) bool {
+// looked at again when something else runs than did then, and one that was held when the ring stands otherwise to its repository.
+func (d *Deployer) judged(ctx context.Context, environment string, commit source.ID) bool {
 	d.mu.Lock()
 	v, ok := d.verdicts[environment]
 	d.mu.Unlock()
+	if ok && v.Commit == commit && v.held != "" {
+		held, err := d.opt.Claims.Held(ctx)
+		return err == nil && held == v.held
+	}
 	if ok && v.Commit == commit {
 		return v.Err == nil && (v.against == "" || v.against == d.running())
 	}
@@ -273,6 +279,13 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 	refused, err := d.activate(ctx, env, commit, active, next, apps, &v)
 	if err != nil {
 		v.Err = err
+		return v
+	}
+	if v.held != "" {
+		v.Problems = append(v.Problems, render.Problem{File: env.Ref, Text: v.held})
+		fmt.Fprintf(progress, "%s: commit %s is rendered and not activated: %s\n", env.Name, commit.Short(), v.held)
+		d.opt.Journal.Add(Event{Object: "Environment " + env.Name, Reason: "NotClaimed", Message: v.held})
+		d.opt.Log.InfoContext(ctx, "commit is rendered and not activated", "environment", env.Name, "commit", commit.Short())
 		return v
 	}
 	if refused != "" {

@@ -47,6 +47,9 @@ func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
 	before := s.Snapshot()
 
 	out := api.Plan{Environment: req.Environment, To: string(next.D)}
+	if c := n.Claims.Status(); c != nil {
+		out.Note = c.Held
+	}
 	activate := cluster.Activate{Environment: req.Environment, Namespace: req.Namespace, Ref: "plan", Commit: "0000000000000000000000000000000000000000", D: next.D, Held: req.Held}
 	var previous *desired.Set
 	if e, ok := s.Environments().Get(req.Environment); ok {

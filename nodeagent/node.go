@@ -26,6 +26,7 @@ import (
 type Node struct {
 	Agent    *Agent
 	Deployer *Deployer
+	Claims   *Claims // nil: the repository is this ring's own Git server
 	Source   func() api.Source
 	Version  string
 	LogDir   string
@@ -42,6 +43,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		Version: n.Version, Engine: cluster.EngineVersion, NodeID: string(n.Agent.opt.Node), Index: s.Index(),
 		StateHash: fmt.Sprintf("%x", s.Hash()), Source: n.Source(), Warnings: n.Warnings(),
 	}
+	out.Source.Claim = n.Claims.Status()
 	out.Resyncs, out.Drifts = n.Agent.Resyncs()
 	if ring, ok := s.Ring(); ok {
 		out.Ring, out.Engine = ring.Ring, ring.Engine

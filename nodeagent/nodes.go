@@ -43,6 +43,7 @@ func (n *Node) Ring(ctx context.Context, look bool) (api.Ring, error) {
 	if r, ok := s.Ring(); ok {
 		out.Ring, out.Engine = r.Genesis.Ring, r.Engine
 	}
+	out.Claim = n.Claims.Status()
 	standing := n.Facts.Standing()
 	for node := range s.Nodes().Values() {
 		pods := 0
@@ -179,6 +180,14 @@ func (n *Node) Change(ctx context.Context, name, what string) error {
 // Rotate exchanges keys on all nodes.
 func (n *Node) Rotate(ctx context.Context, what string) (api.Rotation, error) {
 	return n.Facts.Rotate(ctx, what)
+}
+
+// Claim says whose the repository is, as its host says now.
+func (n *Node) Claim(ctx context.Context) (api.Claim, error) { return n.Claims.Read(ctx) }
+
+// TakeClaim claims the repository for this ring, if shown is still what stands there.
+func (n *Node) TakeClaim(ctx context.Context, shown string) (api.Claim, error) {
+	return n.Claims.Take(ctx, shown)
 }
 
 // unseat has a node that is there, and could leave, give up its seat first: who left is not answered any more. That of a lost

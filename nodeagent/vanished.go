@@ -38,7 +38,14 @@ func (d *Deployer) vanished(ctx context.Context, l *list, progress io.Writer) (r
 			branch(d.opt.Branch), branch(env.Ref), branch(d.opt.Branch), source.TrailerRetire, env.Name)
 		news := d.searched[env.Name] != l.commit
 		by, err := d.word(ctx, l.commit, env.Name)
+		held := ""
 		if err == nil && by.ID != "" {
+			if held, err = d.opt.Claims.Held(ctx); held != "" {
+				text = fmt.Sprintf("commit %s retires it, and it goes on: %s", by.ID.Short(), held)
+				news = d.Vanished()[env.Name] != text
+			}
+		}
+		if err == nil && by.ID != "" && held == "" {
 			if err = d.retire(ctx, env, by, progress); err == nil {
 				retired = true
 				continue

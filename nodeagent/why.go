@@ -95,6 +95,9 @@ func (n *Node) origin(ctx context.Context, s *cluster.State, o *cluster.Object) 
 		line += fmt.Sprintf(" %q by %s, %s", c.Subject(), c.Author, c.Author.When.UTC().Format(time.DateTime))
 	}
 	lines = append(lines, line)
+	if c := n.Claims.Status(); c != nil && c.Held != "" {
+		lines = append(lines, "nothing newer comes here: "+c.Held)
+	}
 	verdict := n.Deployer.Verdicts()[o.Environment]
 	if e, ok := s.Environments().Get(o.Environment); ok && slices.Contains(e.Held, o.App) {
 		lines = append(lines, "the app is held at its last good version:")

@@ -36,11 +36,15 @@ const (
 type forgeSight struct {
 	Ago  *int64       `json:"ago"` // ms since it, or the node it took this from, looked; nil: it never did
 	Refs []source.Ref `json:"refs"`
+
+	Claim source.Claim `json:"claim"` // whose the repository is; not read: by a node that does not know claims yet
 }
 
 // forgeMirror is the mirror, as a forge needs it.
 type forgeMirror interface {
 	Refs() []source.Ref
+	Claim() source.Claim
+	TakeClaim(source.Claim) error
 	Seen() (begun int64, reads bool)
 	Wake()
 	Adopt(refs, stand []source.Ref) error
@@ -57,6 +61,7 @@ type forgeParts struct {
 	take     func(ctx context.Context, node place.NodeID, ids []source.ID) error // brings commits
 	tell     func(reads bool) error                                              // says to all whether this node reads the forge
 	news     func()                                                              // refs have moved
+	claim    func()                                                              // the claim may be another
 	now      func() int64                                                        // ms since this machine was started
 	log      *slog.Logger
 }
@@ -149,10 +154,12 @@ func (f *forge) standing() (at int64, by place.NodeID, turn source.Turn) {
 	return at, by, f.turn
 }
 
-// sight is what this node has seen of the forge. The time is read first: the refs are at least as new.
+// sight is what this node has seen of the forge. The time is read first: the refs are at least as new, and whose the
+// repository is is read last: a commit is never told without it.
 func (f *forge) sight() forgeSight {
 	at, _ := f.seen()
 	s := forgeSight{Refs: f.mirror.Refs()}
+	s.Claim = f.mirror.Claim()
 	if at != 0 {
 		ago := max(f.now()-at, 0)
 		s.Ago = &ago
@@ -325,15 +332,19 @@ func (f *forge) askFor(ctx context.Context, nodes ...place.NodeID) (took bool, e
 	if seen, _ := f.seen(); best.node == "" || seen != 0 && best.at <= seen {
 		return false, nil
 	}
-	return true, f.takeOver(ctx, best.node, best.Refs, best.at)
+	return true, f.takeOver(ctx, best.node, best.forgeSight, best.at)
 }
 
 // takeOver makes what another node has seen at a time that of this node.
-func (f *forge) takeOver(ctx context.Context, from place.NodeID, theirs []source.Ref, at int64) error {
+func (f *forge) takeOver(ctx context.Context, from place.NodeID, theirs forgeSight, at int64) error {
 	stand := f.mirror.Refs()
-	if refs := merged(stand, theirs); !slices.Equal(refs, stand) {
+	if err := f.mirror.TakeClaim(theirs.Claim); err != nil {
+		return fmt.Errorf("from node %s: %w", from, err)
+	}
+	f.claim()
+	if refs := merged(stand, theirs.Refs); !slices.Equal(refs, stand) {
 		var ids []source.ID
-		for _, r := range theirs {
+		for _, r := range theirs.Refs {
 			ids = append(ids, r.ID)
 		}
 		if err := f.take(ctx, from, ids); err != nil {

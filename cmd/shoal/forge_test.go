@@ -38,6 +38,7 @@ type forgeNode struct {
 
 	// guarded by the world's mu
 	refs     []source.Ref
+	claimed  source.Claim
 	begun    int64
 	failing  bool
 	cut      bool // it does not reach the forge
@@ -59,7 +60,7 @@ func (w *forgeWorld) start(i int) *forgeNode {
 	ctx, stop := context.WithCancel(context.Background())
 	n := &forgeNode{w: w, id: place.NodeID(fmt.Sprintf("n%02d", i)), origin: time.Duration(i+1) * 100 * time.Hour, stop: stop, woken: make(chan struct{}, 1)}
 	n.forge = newForge(forgeParts{
-		self: n.id, ring: "ring", interval: w.interval, mirror: n, others: n.others, ask: n.askNode, tell: n.say, news: func() {}, now: n.clock,
+		self: n.id, ring: "ring", interval: w.interval, mirror: n, others: n.others, ask: n.askNode, tell: n.say, news: func() {}, claim: func() {}, now: n.clock,
 		take: func(context.Context, place.NodeID, []source.ID) error { return nil }, log: slog.New(slog.DiscardHandler),
 	})
 	var running sync.WaitGroup
@@ -95,6 +96,7 @@ func (n *forgeNode) fetch() {
 	if !failed {
 		moved = len(n.refs) == 0 || n.refs[0].ID != n.w.tip
 		n.refs, n.begun = []source.Ref{{Name: "refs/heads/main", ID: n.w.tip}}, begun
+		n.claimed = source.Claim{Read: true, ID: n.w.tip}
 	}
 	n.failing = failed
 	others := slices.Clone(n.w.nodes)
@@ -115,6 +117,20 @@ func (n *forgeNode) Refs() []source.Ref {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
 	return slices.Clone(n.refs)
+}
+
+// Claim is one that changes with each commit.
+func (n *forgeNode) Claim() source.Claim {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.claimed
+}
+
+func (n *forgeNode) TakeClaim(c source.Claim) error {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	n.claimed = c
+	return nil
 }
 
 func (n *forgeNode) Seen() (int64, bool) {
@@ -200,7 +216,7 @@ func (w *forgeWorld) commit(id source.ID) time.Duration {
 		var lacking []string
 		w.mu.Lock()
 		for _, n := range w.nodes {
-			if !n.down && (len(n.refs) == 0 || n.refs[0].ID != id) {
+			if !n.down && (len(n.refs) == 0 || n.refs[0].ID != id || n.claimed.ID != id) { // whose it is comes with it
 				lacking = append(lacking, string(n.id))
 			}
 		}

@@ -33,13 +33,11 @@ func (m *machine) openForge() {
 	}
 	m.peering.forge.Store(newForge(forgeParts{
 		self: m.dir.Node.ID, ring: m.ringFacts.Genesis.Ring, interval: interval, mirror: m.mirror, others: m.forgeReaders,
-		ask: func(ctx context.Context, node place.NodeID) (s forgeSight, err error) {
-			return s, m.peers.Call(ctx, node, pathForge, struct{}{}, &s)
-		},
+		ask: m.sightOf,
 		take: func(ctx context.Context, node place.NodeID, ids []source.ID) error {
 			return m.mirror.TakeFrom(ctx, m.peers.Client(node), gitAt(node), ids)
 		},
-		tell: m.tellForge, news: func() { m.looks.nudge() }, now: deadline.Now, log: m.log,
+		tell: m.tellForge, news: func() { m.looks.nudge() }, claim: func() { m.claims.Wake() }, now: deadline.Now, log: m.log,
 	}))
 }
 
@@ -81,6 +79,11 @@ func (m *machine) tellForge(reads bool) error {
 		tags[tagForge] = tagReads
 	}
 	return m.ring.Tell(tags)
+}
+
+// sightOf asks a node what it has seen of the forge.
+func (m *machine) sightOf(ctx context.Context, n place.NodeID) (s forgeSight, err error) {
+	return s, m.peers.Call(ctx, n, pathForge, struct{}{}, &s)
 }
 
 // forgeAsked says what this node has seen of the forge.

@@ -113,7 +113,7 @@ func (m *machine) openMembership(context.Context) error {
 	if len(m.opt.join) == 0 || err != nil || token.ID == peers.JoinedBy(m.dir.Path("peers")) {
 		return leftError{was}
 	}
-	for _, name := range []string{"ledger", "ring", "git", "peers", leftFile} { // peers after the others: it has the token that was used
+	for _, name := range []string{"ledger", "ring", "git", "git.claim", "peers", leftFile} { // peers after the others: it has the token that was used
 		if err := os.RemoveAll(m.dir.Path(name)); err != nil {
 			return err
 		}

@@ -70,6 +70,7 @@ type machine struct {
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
 	renders    *nodeagent.OwnRenders
+	claims     *nodeagent.Claims
 	agent      *nodeagent.Agent
 	deployer   *nodeagent.Deployer
 	node       *nodeagent.Node
@@ -377,18 +378,19 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 // wire joins the parts: the loop, and what makes commits the desired state.
 func (m *machine) wire() {
 	ledger := newLedgerPart(m)
+	m.claims = m.newClaims()
 	m.agent = nodeagent.New(nodeagent.Options{
 		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls, m.taggedAs}, Links: linksPart{m.links},
 		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
-		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders,
+		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders, Claims: m.claims,
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls, m.taggedAs},
 		Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
 	m.node = &nodeagent.Node{
 		Facts: m.ringFactsFor(),
-		Agent: m.agent, Deployer: m.deployer, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,
+		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,
 	}
 	m.peering.deployer.Store(m.deployer)
 	m.peering.node.Store(m.node)
@@ -416,6 +418,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.renderWanted(ctx) })
 	g.Go(func() error { return m.followRefs(ctx) })
 	g.Go(func() error { return m.followForge(ctx) })
+	g.Go(func() error { return m.claims.Run(ctx) })
 	if l := m.listeners["git"]; l != nil {
 		server, err := githost.New(githost.Options{
 			Repo: m.mirror, Token: m.opt.gitToken, Log: m.log,

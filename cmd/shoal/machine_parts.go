@@ -92,6 +92,7 @@ func (m *machine) follow(ctx context.Context) error {
 			if f := m.peering.forge.Load(); f != nil {
 				f.nudge()
 			}
+			m.claims.Wake()
 			m.sourceMu.Lock()
 			m.sourceNow.Stale = ""
 			if u.Err != nil {

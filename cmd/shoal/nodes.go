@@ -89,7 +89,7 @@ func dash(s string) string {
 }
 
 func newRing(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "ring", Short: "How the ring is, and its keys", Args: exactly(0, "status or rotate")}
+	cmd := &cobra.Command{Use: "ring", Short: "How the ring is, its keys and its repository", Args: exactly(0, "status, rotate or claim")}
 	status := &cobra.Command{
 		Use: "status", Short: "Members, voters, and how far each node is", Args: exactly(0, "no arguments"),
 		Long: `Asks every node how far its copy of the ledger is, and what its own render of each environment came to. Nodes that have applied the
@@ -103,7 +103,7 @@ same entries have the same state hash; nodes that have rendered the same commit 
 		},
 	}
 	g.outputFlag(status)
-	cmd.AddCommand(status, newRotate(g))
+	cmd.AddCommand(status, newRotate(g), newClaim(g))
 	return cmd
 }
 
@@ -114,7 +114,11 @@ func printRing(w io.Writer, r api.Ring) {
 			newest = max(newest, n.Now.Index)
 		}
 	}
-	fmt.Fprintf(w, "ring %s, engine version %d\n\n", r.Ring, r.Engine)
+	fmt.Fprintf(w, "ring %s, engine version %d\n", r.Ring, r.Engine)
+	if r.Claim != nil {
+		printClaim(w, *r.Claim)
+	}
+	fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NAME\tSTATE\tROLE\tENTRY\tBEHIND\tSTATE HASH\tVERSION")
 	for _, n := range r.Nodes {

@@ -223,6 +223,9 @@ func printPlan(w io.Writer, p api.Plan, actions bool) {
 	if p.Commit != "" {
 		name += " at " + source.ID(p.Commit).Short()
 	}
+	if p.Note != "" {
+		fmt.Fprintln(w, c.yellow("none of this would happen now: "+p.Note))
+	}
 	for _, warning := range p.Warnings {
 		fmt.Fprintln(w, c.yellow("warning: "+warning.String()))
 	}

@@ -33,7 +33,7 @@ Start:    shoal dev DIR        everything in one terminal, from a directory
 Look:     shoal status, logs, exec, why
 Change:   git push             to the built-in Git server, or to your forge
 Before:   shoal check, render, plan
-Ring:     shoal token create, nodes, ring status, drain, leave
+Ring:     shoal token create, nodes, ring status, ring claim, drain, leave
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,
 4 this node left its ring.`,

@@ -30,7 +30,7 @@ func newStatus(g *globals) *cobra.Command {
 				})
 				s.Environments = filter(s.Environments, func(e api.Environment) bool { return environment == "" || e.Name == environment })
 				p := painter(cmd.OutOrStdout())
-				state = fmt.Sprint(s.Index, s.Pulls, s.Warnings, s.Source.Stale, s.Drifts, s.Environments)
+				state = fmt.Sprint(s.Index, s.Pulls, s.Warnings, s.Source.Stale, claimState(s), s.Drifts, s.Environments)
 				return state, g.print(w, s, func(w io.Writer) { printStatus(w, s, p) })
 			}
 			if watch {
@@ -45,6 +45,14 @@ func newStatus(g *globals) *cobra.Command {
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "only this namespace")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing it: drawn anew on a terminal, else printed when it changes")
 	return cmd
+}
+
+// claimState is what of a claim is news.
+func claimState(s api.Status) string {
+	if s.Source.Claim == nil {
+		return ""
+	}
+	return s.Source.Claim.Held + s.Source.Claim.Warning
 }
 
 // again looks every second until ctx ends. What is no terminal gets a look only if the state is another: ages alone are
@@ -99,6 +107,9 @@ func printSource(w io.Writer, s api.Status, p paint) {
 			fmt.Fprintf(w, "  polled by %s", strings.Join(s.Source.Pollers, ", "))
 		}
 		fmt.Fprintln(w)
+	}
+	if c := s.Source.Claim; c != nil && !c.Own {
+		printClaim(w, *c)
 	}
 	switch others := slices.DeleteFunc(slices.Clone(s.Source.Pollers), func(n string) bool { return n == s.Node }); {
 	case s.Source.Stale == "":

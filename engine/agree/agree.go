@@ -39,6 +39,7 @@ type Decision struct {
 	Activated bool           `json:"activated"`
 	D         desired.Digest `json:"d,omitempty"`       // that was activated
 	Refused   string         `json:"refused,omitempty"` // why the ring did not take it
+	Held      bool           `json:"held,omitempty"`    // not for what is in it: the ring takes none now, and it is to be asked again
 }
 
 // Verdict is what the votes there are make of a render.

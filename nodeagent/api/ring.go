@@ -14,6 +14,7 @@ import (
 type Ring struct {
 	Ring   string `json:"ring"`
 	Engine int    `json:"engine"` // version in force
+	Claim  *Claim `json:"claim,omitempty"`
 	Nodes  []Node `json:"nodes"`
 }
 
@@ -97,6 +98,8 @@ type nodesBackend interface {
 	Change(ctx context.Context, node, what string) error
 	Taint(ctx context.Context, node string, changes []Taint) error
 	Rotate(ctx context.Context, what string) (Rotation, error)
+	Claim(ctx context.Context) (Claim, error)
+	TakeClaim(ctx context.Context, shown string) (Claim, error)
 }
 
 func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
@@ -111,6 +114,7 @@ func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
 		return b.CreateToken(r.Context(), life)
 	}))
 	s.taints(mux, b)
+	s.claims(mux, b)
 	mux.HandleFunc("POST /v1/rotate/{what}", s.answer(func(r *http.Request) (any, error) { return b.Rotate(r.Context(), r.PathValue("what")) }))
 	mux.HandleFunc("POST /v1/nodes/{name}/{what}", s.answer(func(r *http.Request) (any, error) {
 		return struct{}{}, b.Change(r.Context(), r.PathValue("name"), r.PathValue("what"))

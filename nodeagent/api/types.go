@@ -41,6 +41,7 @@ type Source struct {
 	By      string    `json:"by,omitempty"`      // that node, in a ring of several
 	Pollers []string  `json:"pollers,omitempty"` // the nodes that look at it regularly, in a ring of several
 	Stale   string    `json:"stale,omitempty"`   // why this node could not read it, if it could not
+	Claim   *Claim    `json:"claim,omitempty"`   // nil: it is the ring's own Git server
 }
 
 // Environment is one running copy of the repository.
@@ -149,6 +150,7 @@ type Plan struct {
 	Unchanged   int      `json:"unchanged"` // pods that go on untouched
 	Actions     []Action `json:"actions,omitempty"`
 	Losses      []Loss   `json:"losses,omitempty"` // that were asked about, the worst first
+	Note        string   `json:"note,omitempty"`   // why none of it would happen now
 
 	Held     []string        `json:"held,omitempty"`     // apps that would stay at their last good objects
 	Problems render.Problems `json:"problems,omitempty"` // why they would

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/nodeagent"
+)
+
+// newClaims makes what says whether this ring may run its repository; nil if that is its own Git server.
+func (m *machine) newClaims() *nodeagent.Claims {
+	if m.opt.repository == "" {
+		return nil
+	}
+	return nodeagent.NewClaims(nodeagent.ClaimsOptions{
+		Ring: m.ringFacts.Ring, By: "shoal on " + m.opt.name(), URL: withoutSecrets(m.opt.repository), Repository: m.mirror,
+		Leading: m.ledger.Leading, Runs: m.runsSomething, Others: m.claimsOfOthers, Changed: m.claimChanged, Log: m.log,
+	})
+}
+
+// withoutSecrets is the URL of a repository as it may be shown.
+func withoutSecrets(repository string) string {
+	u, err := url.Parse(repository)
+	if err != nil || u.User == nil || u.Scheme == "ssh" {
+		return repository
+	}
+	u.User = nil
+	return u.String()
+}
+
+// runsSomething says whether a commit was ever activated, and not retired since.
+func (m *machine) runsSomething() (runs bool) {
+	m.ledger.View(func(s *cluster.State) { runs = s.Environments().Len() > 0 })
+	return runs
+}
+
+// claimChanged has commits judged anew when the ring stands otherwise to its repository, and the other nodes look too.
+func (m *machine) claimChanged(ctx context.Context, here bool) {
+	m.looks.nudge()
+	if here {
+		m.tellOfFetch(ctx)
+	}
+}
+
+// claimsOfOthers asks the nodes that are there what they have read.
+func (m *machine) claimsOfOthers(ctx context.Context) (claims []source.Claim) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	alive := m.alive()
+	for _, n := range m.wanted() {
+		if n == m.dir.Node.ID || !alive[n] {
+			continue
+		}
+		asked.Go(func() {
+			s, err := m.sightOf(ctx, n)
+			if err != nil || s.Claim.Check() != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			claims = append(claims, s.Claim)
+		})
+	}
+	asked.Wait()
+	return claims
+}
