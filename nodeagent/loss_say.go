@@ -22,6 +22,7 @@ func (w *whatIf) pods(loss *api.Loss, after *cluster.State, gone lostPods) {
 	type fate struct {
 		kept  bool
 		to    map[string]int // nodes
+		back  map[string]int // nodes that are not relied on, where it runs still
 		waits map[string]int // reasons
 		lost  int
 	}
@@ -29,7 +30,7 @@ func (w *whatIf) pods(loss *api.Loss, after *cluster.State, gone lostPods) {
 	of := func(s *cluster.State, p *control.Pod) *fate {
 		key := workload(s, p)
 		if fates[key] == nil {
-			fates[key] = &fate{to: map[string]int{}, waits: map[string]int{}}
+			fates[key] = &fate{to: map[string]int{}, back: map[string]int{}, waits: map[string]int{}}
 		}
 		return fates[key]
 	}
@@ -40,20 +41,20 @@ func (w *whatIf) pods(loss *api.Loss, after *cluster.State, gone lostPods) {
 		f.kept = f.kept || kept
 	}
 	for id, p := range after.Pods().All() {
-		if _, before := w.s.Pod(id); before || p.Deleting != 0 {
+		before, was := w.s.Pod(id)
+		if p.Deleting != 0 || was && (before.Lost == 0 || p.Lost != 0) {
 			continue
 		}
-		if f := of(after, p); p.Node == "" {
+		if f := of(after, p); was {
+			f.back[nodeNameAndState(after, p.Node)]++
+		} else if p.Node == "" {
 			f.waits[p.Reason]++
 		} else {
-			f.to[nodeName(after, p.Node)]++
+			f.to[nodeNameAndState(after, p.Node)]++
 		}
 	}
 	for key, f := range fates {
-		moved, waits := 0, 0
-		for _, n := range f.to {
-			moved += n
-		}
+		moved, back, waits := sum(f.to), sum(f.back), 0
 		for reason, n := range f.waits {
 			waits += n
 			loss.Pods = append(loss.Pods, api.Change{Op: "wait", Name: key.String(), Why: plural(n, "pod finds no node", "pods find no node") + ": " + reason})
@@ -61,7 +62,10 @@ func (w *whatIf) pods(loss *api.Loss, after *cluster.State, gone lostPods) {
 		if moved > 0 {
 			loss.Pods = append(loss.Pods, api.Change{Op: "move", Name: key.String(), Why: plural(moved, "pod starts on ", "pods start on ") + strings.Join(sortedNames(f.to), ", ")})
 		}
-		stay := max(f.lost-moved-waits, 0)
+		if back > 0 {
+			loss.Pods = append(loss.Pods, api.Change{Op: "move", Name: key.String(), Why: plural(back, "pod that runs still takes its place on ", "pods that run still take their place on ") + strings.Join(sortedNames(f.back), ", ")})
+		}
+		stay := max(f.lost-moved-back-waits, 0)
 		if stay > 0 {
 			why := "no majority is left to start it elsewhere"
 			switch {
@@ -72,7 +76,7 @@ func (w *whatIf) pods(loss *api.Loss, after *cluster.State, gone lostPods) {
 			}
 			loss.Pods = append(loss.Pods, api.Change{Op: "stay", Name: key.String(), Why: plural(stay, "pod waits for its node: ", "pods wait for their nodes: ") + why})
 		}
-		loss.Moved += moved
+		loss.Moved += moved + back
 		loss.Waiting += waits + stay
 	}
 	order := map[string]int{"wait": 0, "stay": 1, "move": 2}
@@ -124,6 +128,21 @@ func nodeName(s *cluster.State, id place.NodeID) string {
 		return n.Name
 	}
 	return string(id)
+}
+
+// nodeNameAndState is a node's name, and what it was taken in spite of.
+func nodeNameAndState(s *cluster.State, id place.NodeID) string {
+	if n, ok := s.Nodes().Get(id); ok && n.Unsteady {
+		return n.Name + " (" + place.LastResort + ")"
+	}
+	return nodeName(s, id)
+}
+
+func sum(m map[string]int) (all int) {
+	for _, n := range m {
+		all += n
+	}
+	return all
 }
 
 func sortedNames(m map[string]int) (names []string) {

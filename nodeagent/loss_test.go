@@ -144,6 +144,28 @@ func TestFeature_R5_PlanWithoutDuringARollOut(t *testing.T) {
 	})
 }
 
+// An unsteady node is where pods go that no other suits.
+func TestFeature_R5_PlanWithoutTheSteadyOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, m := nodesOf(t, 3, 3, joined(replicas("web", 2)))
+		for _, node := range []int{2, 2, 3} {
+			m.ring.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: enginetest.Node(node).ID, Term: 3}})
+			m.ring.Settle()
+			if node == 2 {
+				m.ring.Must(cluster.Input{NodeUp: enginetest.Node(node)})
+				m.ring.Settle()
+			}
+		}
+		p, err := n.Plan(t.Context(), api.PlanRequest{Without: []string{"n1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "n1", strings.TrimSuffix(lossesShown(p.Losses), "\n"), `n1: majority true, 2 of 3 voters, 2 move, 0 wait
+move Deployment dev/web: 1 pod starts on n2 (unsteady; nothing steadier suits)
+move Deployment dev/web: 1 pod that runs still takes its place on n2 (unsteady; nothing steadier suits)`)
+	})
+}
+
 // Of five two may be lost: all losses of one or two are looked at, and what has one pod is away for a time. The commit that
 // is planned counts, not what runs.
 func TestFeature_R5_PlanWithoutAnyTwo(t *testing.T) {

@@ -10,15 +10,8 @@ import (
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
-const (
-	// maxAway bounds an announced absence: an agent that is away for longer is lost like any other, ms.
-	maxAway = 120_000
-	// unsteadyFor is how long a return is held against a node that is lost again, ms.
-	unsteadyFor = 600_000
-	// firstDoubt is how long a node that returned a second time is not relied on; it doubles with each further return,
-	// up to unsteadyFor, ms.
-	firstDoubt = 15_000
-)
+// maxAway bounds an announced absence: an agent that is away for longer is lost like any other, ms.
+const maxAway = 120_000
 
 // nodeUp takes what a node says of itself. It is how a node that was down returns.
 func (t *tx) nodeUp(n *NodeUp) error {
@@ -51,28 +44,14 @@ func (t *tx) nodeUp(n *NodeUp) error {
 	}
 	t.s.nodes.set(&t.s, now)
 	t.room = true
-	if lost && !now.Unsteady {
+	switch {
+	case lost && !now.Unsteady:
 		t.rely(now.ID)
+	case lost && t.lastResort():
+		t.relyOnFenced(now.ID)
 	}
 	t.evictLater(now)
 	return nil
-}
-
-// doubt decides from when on a node that has returned is relied on: at once the first time, ever later if it keeps
-// coming and going. Until then its pods' substitutes stay and it gets no new ones, so that a link that flaps does not
-// move pods with every flap.
-func (t *tx) doubt(n *Node) {
-	if n.Returned != 0 && t.now-n.Returned < unsteadyFor {
-		n.Returns = min(n.Returns+1, 30)
-	} else {
-		n.Returns = 1
-	}
-	n.Returned, n.Steady = max(t.now, 1), 0
-	if n.Returns > 1 {
-		n.Steady = n.Returned + min(int64(firstDoubt)<<(n.Returns-2), unsteadyFor)
-		t.wake(nodeKey(n.ID), n.Steady)
-	}
-	n.Unsteady = n.Steady != 0
 }
 
 // nodeKey stands for a node among the objects whose rules are to be run.
@@ -90,25 +69,12 @@ func (t *tx) runNode(k desired.Key) {
 		t.wake(k, n.Steady)
 	default:
 		now := *n
-		now.Steady, now.Unsteady = 0, false
+		now.Steady, now.Unsteady, now.Doubt = 0, false, 0
 		t.s.nodes.set(&t.s, &now)
 		t.rely(now.ID)
 		n = &now
 	}
 	t.evict(n)
-}
-
-// rely takes a node's pods for what they were before it was lost.
-func (t *tx) rely(id place.NodeID) {
-	t.room = true
-	for _, p := range t.podsOn(id) {
-		if p.Lost != 0 {
-			now := *p
-			now.Lost = 0
-			t.s.pods.set(&t.s, &now)
-			t.concern(&now)
-		}
-	}
 }
 
 func (t *tx) podsOn(id place.NodeID) []*control.Pod {
@@ -172,7 +138,7 @@ func (t *tx) nodeDown(n *NodeDown) error {
 		return staleError{fmt.Errorf("node %s: its agent is announced to be away for %d ms more", old.Name, old.Restarting-t.now)}
 	}
 	now := *old
-	now.Down, now.Lost, now.Restarting, now.Steady, now.Unsteady = true, max(t.now, 1), 0, 0, false
+	now.Down, now.Lost, now.Restarting, now.Steady, now.Unsteady, now.Doubt = true, max(t.now, 1), 0, 0, false, 0
 	t.s.nodes.set(&t.s, &now)
 	t.wake(nodeKey(n.ID), 0)
 	for _, p := range t.podsOn(n.ID) {

@@ -141,6 +141,22 @@ func TestFeature_R2(t *testing.T) {
 			"down n1", "up n1", "advance 29", "n1: web lost; n2: web ready", "advance 1", "n1: web ready; n2: web stopping",
 		}},
 		{"flapping long ago does not count", []string{"commit web1", "settle n1", "down n1", "up n1", "settle n2", "advance 601", "down n1", "up n1", "n1: web ready; n2: web stopping"}},
+		{"no node is steady: what is lost goes on where it is, as soon as it is there", []string{
+			"commit web2", "settle n1 n2", "down n1", "up n1", "settle n1 n2 n3", "down n2", "up n2", "settle n1 n2 n3", "down n3", "up n3", "settle n1 n2 n3", "n1: web ready; n2: web ready",
+			"down n1", "down n2", "down n3", "n1: web lost; n2: web lost; n3: web stopping, web stopping; nowhere: web, web",
+			"up n1", "n1: web, web ready; n2: web lost; n3: web stopping, web stopping", "up n2", "n1: web, web ready; n2: web lost; n3: web stopping, web stopping",
+			"advance 15", "n1: web ready, web stopping; n2: web ready; n3: web stopping, web stopping",
+		}},
+		{"a substitute that is lost too gives way to the pod it stood for", []string{
+			"commit web1", "settle n1", "down n1", "up n1", "down n1", "settle n2", "up n1", "down n3", "n1: web lost; n2: web ready", "down n2", "n1: web ready; n2: web stopping",
+		}},
+		{"no node is steady: new pods go to those that are there", []string{
+			"down n1", "up n1", "down n1", "up n1", "down n2", "up n2", "down n2", "up n2", "down n3", "commit web2", "n1: web; n2: web",
+		}},
+		{"strict: on an unsteady node it is taken for what it is at once", []string{"commit strict", "settle n1", "down n1", "up n1", "down n1", "n1: one lost", "up n1", "n1: one ready"}},
+		{"strict: its lease was over, so another starts where it was", []string{
+			"commit strict", "settle n1", "down n1", "up n1", "down n2", "down n3", "down n1", "fence n1", "nowhere: one", "ended 1", "up n1", "n1: one", "settle n1", "n1: one ready", "ended 0",
+		}},
 		{"drain: pods stay until their substitutes are available", []string{
 			"commit web3", "settle n1 n2 n3", "drain n1", "n1: web leaving; n2: web, web ready; n3: web ready", "settle n2", "n1: web stopping; n2: web ready, web ready; n3: web ready",
 			"settle n1", "n2: web ready, web ready; n3: web ready",

@@ -95,13 +95,22 @@ func imagesOf(spec *corev1.PodSpec, fixed map[string]string) map[string]string {
 func (t *tx) place(p *control.Pod) {
 	// What pods of one object and size ask for is the same, so one that found no node speaks for all.
 	class := string(p.Object) + "/" + p.Owner.UID
-	if why, ok := t.unfit[class]; ok {
-		p.Reason = why
+	why, unfit := t.unfit[class]
+	verdict := place.Verdict{Reason: why}
+	if !unfit {
+		x := t.seated()
+		verdict = x.board.Place(x.kindOf(&t.s, p), p.Owner.UID)
+	}
+	if verdict.Node == "" || verdict.Doubt > 0 {
+		if name, ok := t.resume(p); ok {
+			p.Reason = "pod " + name + " has come back instead"
+			return
+		}
+	}
+	p.Reason = verdict.Reason
+	if unfit {
 		return
 	}
-	x := t.seated()
-	verdict := x.board.Place(x.kindOf(&t.s, p), p.Owner.UID)
-	p.Reason = verdict.Reason
 	if verdict.Node == "" {
 		t.misfit(class, verdict.Reason)
 		return

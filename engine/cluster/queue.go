@@ -36,7 +36,10 @@ func (t *tx) settleRules() {
 	for {
 		k, ok := t.queue.take()
 		if !ok {
-			break
+			if t.settlePending(); len(t.queue.keys) == 0 { // unless a pod that waited gave way to one that came back
+				return
+			}
+			continue
 		}
 		if !t.strict && t.work > maxWork/2 {
 			t.wake(k, t.now)
@@ -44,7 +47,6 @@ func (t *tx) settleRules() {
 		}
 		t.run(k)
 	}
-	t.settlePending()
 }
 
 // placing stands for the pods without a node among the objects whose rules are to be run.
@@ -67,7 +69,7 @@ func (t *tx) run(k desired.Key) {
 			panic(p)
 		}
 		t.s, t.work = save, work
-		t.s.seating = nil
+		t.s.seating, t.returned = nil, nil
 		since := t.now
 		if f, ok := t.s.faults.Get(k); ok {
 			since = f.Since

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/desired"
 )
 
@@ -84,9 +85,10 @@ type tx struct {
 	strict      bool // too much work rejects the input; else it is left to a later Tick
 	made        int  // objects named by this entry so far: makes their uids and names differ
 	queue       queue
-	unfit       map[string]string // classes of pods that found no node in this Step, with the reason
-	room        bool              // there may be room for pods that found none
-	nextService uint32            // from where to look for a free cluster IP
+	unfit       map[string]string          // classes of pods that found no node in this Step, with the reason
+	returned    map[string][]control.PodID // pods that resume may bring back, by owner; nil: not looked for yet
+	room        bool                       // there may be room for pods that found none
+	nextService uint32                     // from where to look for a free cluster IP
 }
 
 func begin(s *State, e Entry, content desired.Content) *tx {

@@ -46,7 +46,8 @@
 //
 // After every event, by the ids of the fault matrix:
 //
-//	I1  a stateless process is stopped only because the ledger says so; in the end what is wanted runs
+//	I1  a stateless process is stopped only because the ledger says so; in the end what is wanted runs; no pod waits for a
+//	    node while there is one, however unsteady
 //	I2  no more run of what may run once, counted by processes at the true time; no two pods have one name or address, in
 //	    the State and among the processes; no run of a schedule is started twice; who steps the same entries has the same State
 //	I3  nothing is active that a majority of the voters did not render alike; no rule fails

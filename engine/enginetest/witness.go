@@ -146,8 +146,27 @@ func (t *witness) stepped(e cluster.Entry, out cluster.Outcome, was, now *cluste
 		if err := Invariants(now); err != nil {
 			w.violated("I2", "after %s: %v", e.Input, err)
 		}
+		if err := placed(now); err != nil {
+			w.violated("I1", "after %s: %v", e.Input, err)
+		}
 	}
 	return touched
+}
+
+// placed: no pod waits for a node while there is one that it may go to, however unsteady. In a World pods ask nothing of
+// their nodes but room.
+func placed(s *cluster.State) error {
+	for p := range s.Pods().Values() {
+		if p.Node != "" {
+			continue
+		}
+		for n := range s.Nodes().Values() {
+			if n.Up && !n.Down && !n.Cordoned && s.Used(n.ID).Plus(p.Requests, 1).MilliCPU <= n.Capacity.MilliCPU {
+				return fmt.Errorf("pod %s/%s waits (%s), and node %s is there", p.Namespace, p.Name, p.Reason, n.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // pod: its name and its address are its alone.

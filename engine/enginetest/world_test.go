@@ -157,3 +157,14 @@ func TestWorldFindsPlantedBugs(t *testing.T) {
 		})
 	}
 }
+
+// TestWorldOfUnsteadyNodes has machines lose their power so often that at times none is relied on: pods go on all the same.
+func TestWorldOfUnsteadyNodes(t *testing.T) {
+	for seed := range uint64(6) {
+		w := NewWorld(seed, 5, 3)
+		w.Weather = Weather{Faults: []string{"blackout", "power", "flap"}, Every: 60}
+		if err := w.Run(1_200_000, quietShort); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+}

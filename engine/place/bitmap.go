@@ -44,6 +44,12 @@ func (b bitmap) keep(o bitmap) {
 	}
 }
 
+func (b bitmap) add(o bitmap) {
+	for i := range b {
+		b[i] |= o[i]
+	}
+}
+
 func (b bitmap) take(o bitmap) {
 	for i := range b {
 		b[i] &^= o[i]

@@ -19,13 +19,13 @@ type Board struct {
 	zones []zone // by name
 	nodes int
 
-	ready   bitmap // neither down nor unsteady
-	open    bitmap // and not cordoned either
-	levels  [levels]bitmap
-	shelves []shelf   // by zone
-	shelved []*static // that have shelves of their own
-	reasons map[best]string
-	ports   map[string]bitmap
+	ready    [MaxDoubt + 1]bitmap // those that may be taken, by the doubt in them
+	cordoned bitmap
+	levels   [levels]bitmap
+	shelves  []shelf   // by zone
+	shelved  []*static // that have shelves of their own
+	reasons  map[best]string
+	ports    map[string]bitmap
 
 	owners     map[string]*owner
 	statics    map[string]*static
@@ -37,7 +37,7 @@ type Board struct {
 	sweepAt    int // kinds at which those without pods are forgotten
 
 	allow, exact bitmap // scratch
-	marks        int    // counts what was marked: what was derived from open and ready is of then
+	marks        int    // counts what was marked: what was derived from ready and cordoned is of then
 	last         last
 }
 
@@ -128,7 +128,10 @@ func NewBoard(nodes iter.Seq[*Node]) *Board {
 	for rank, id := range slices.Sorted(maps.Keys(b.index)) {
 		b.spots[b.index[id]].rank = int32(rank)
 	}
-	b.ready, b.open = make(bitmap, b.words), make(bitmap, b.words)
+	b.cordoned = make(bitmap, b.words)
+	for d := range b.ready {
+		b.ready[d] = make(bitmap, b.words)
+	}
 	b.allow, b.exact = make(bitmap, b.words), make(bitmap, b.words)
 	b.shelves = make([]shelf, len(b.zones))
 	for l := range b.levels {
@@ -157,9 +160,11 @@ func (b *Board) Mark(n *Node) bool {
 }
 
 func (b *Board) mark(i int32, n *Node) {
-	ready := !n.Down && !n.Unsteady
-	b.ready.put(i, ready)
-	b.open.put(i, ready && !n.Cordoned)
+	of := n.doubt()
+	for d := range b.ready {
+		b.ready[d].put(i, d == of)
+	}
+	b.cordoned.put(i, n.Cordoned)
 	b.marks++
 }
 

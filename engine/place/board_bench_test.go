@@ -166,3 +166,14 @@ func BenchmarkWeighed(b *testing.B) {
 		board.Place(k, "x")
 	}
 }
+
+// BenchmarkPlaceUnsteady is BenchmarkPlaceAll after a power loss of everything, when no node is relied on.
+func BenchmarkPlaceUnsteady(b *testing.B) {
+	nodes, all := fleet(5000), orders(100_000)
+	for _, n := range nodes {
+		n.Unsteady, n.Doubt = true, 1
+	}
+	for b.Loop() {
+		fill(b, NewBoard(slices.Values(nodes)), all)
+	}
+}

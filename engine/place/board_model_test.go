@@ -42,8 +42,8 @@ func (m *model) anywhere(t *podTerm) bool {
 }
 
 // counts tells whether the domain of n counts for a spread constraint, and least the smallest count there is.
-func (m *model) counts(k *Kind, c *spread, n *Node) bool {
-	if n.Down || n.Unsteady || !c.anyNode && k.affine(n) != "" || c.noTaints && k.untolerated(n) != "" {
+func (m *model) counts(k *Kind, c *spread, n *Node, doubt int) bool {
+	if n.doubt() < 0 || n.doubt() > doubt || !c.anyNode && k.affine(n) != "" || c.noTaints && k.untolerated(n) != "" {
 		return false
 	}
 	for i := range k.spreads {
@@ -56,10 +56,10 @@ func (m *model) counts(k *Kind, c *spread, n *Node) bool {
 	return true
 }
 
-func (m *model) least(k *Kind, c *spread) int64 {
+func (m *model) least(k *Kind, c *spread, doubt int) int64 {
 	least, domains := int64(0), map[string]bool{}
 	for _, n := range m.nodes {
-		if !m.counts(k, c, n) {
+		if !m.counts(k, c, n, doubt) {
 			continue
 		}
 		count, _ := m.near(&c.term, n)
@@ -85,8 +85,8 @@ func (m *model) used(id NodeID) (used Resources, ports []string) {
 	return used, ports
 }
 
-func (m *model) suits(k *Kind, n *Node) bool {
-	if k.closed(n, false, k.tolerates(cordon)) != "" {
+func (m *model) suits(k *Kind, n *Node, doubt int) bool {
+	if n.doubt() != doubt || k.closed(n, false, k.tolerates(cordon)) != "" {
 		return false
 	}
 	used, ports := m.used(n.ID)
@@ -120,7 +120,7 @@ func (m *model) suits(k *Kind, n *Node) bool {
 	for i := range k.spreads {
 		c := &k.spreads[i]
 		count, in := m.near(&c.term, n)
-		if c.hard && (!in || count+c.self-m.least(k, c) > c.maxSkew) {
+		if c.hard && (!in || count+c.self-m.least(k, c, doubt) > c.maxSkew) {
 			return false
 		}
 	}
@@ -128,13 +128,22 @@ func (m *model) suits(k *Kind, n *Node) bool {
 }
 
 func (m *model) place(k *Kind, owner string) NodeID {
+	for doubt := range MaxDoubt + 1 {
+		if id := m.placeAt(k, owner, doubt); id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+func (m *model) placeAt(k *Kind, owner string, doubt int) NodeID {
 	type mark struct {
 		score, strain, zone, here, level int64
 		id                               NodeID
 	}
 	var best *mark
 	for _, n := range m.nodes {
-		if !m.suits(k, n) {
+		if !m.suits(k, n, doubt) {
 			continue
 		}
 		x := mark{score: k.score(n), id: n.ID}
@@ -150,7 +159,7 @@ func (m *model) place(k *Kind, owner string) NodeID {
 				continue
 			}
 			if count, in := m.near(&c.term, n); in {
-				x.strain += count - m.least(k, &spread{term: c.term, anyNode: c.anyNode, noTaints: c.noTaints})
+				x.strain += count - m.least(k, &spread{term: c.term, anyNode: c.anyNode, noTaints: c.noTaints}, doubt)
 			} else {
 				x.strain += unlabelled
 			}
@@ -198,7 +207,7 @@ func (d dice) node(i int) *Node {
 		if d.IntN(5) == 0 {
 			n.Taints = append(n.Taints, Taint{d.one("gpu", "old"), d.one("", "yes"), corev1.TaintEffect(d.one("NoSchedule", "PreferNoSchedule", "NoExecute"))})
 		}
-		n.Down, n.Cordoned, n.Unsteady = d.IntN(10) == 0, d.IntN(10) == 0, d.IntN(12) == 0
+		n.Down, n.Cordoned, n.Unsteady, n.Doubt = d.IntN(10) == 0, d.IntN(10) == 0, d.IntN(6) == 0, d.IntN(MaxDoubt+2)
 	})
 }
 
@@ -323,7 +332,8 @@ func play(t *testing.T, seed uint64) {
 		case 3:
 			i := d.IntN(len(m.nodes))
 			n := *m.nodes[i]
-			n.Down, n.Cordoned = d.IntN(3) == 0, d.IntN(3) == 0
+			n.Down, n.Cordoned, n.Unsteady = d.IntN(3) == 0, d.IntN(3) == 0, d.IntN(2) == 0
+			n.Doubt = d.IntN(MaxDoubt + 2)
 			m.nodes[i] = &n
 			if !b.Mark(&n) {
 				t.Fatal("a mark was refused")

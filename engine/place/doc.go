@@ -29,6 +29,7 @@
 //
 // Scores are not added up but compared one after another (see Place), so that a reason can be given. Anti-affinity holds
 // both ways when it is required, and only for the pod to be placed when it is preferred. Pods on nodes that a spread
-// constraint leaves out are still counted for the domains those nodes are in. Nodes that are down or unsteady make no
-// domain: a zone that is gone holds no pod back. Namespaces are selected by name, or all of them.
+// constraint leaves out are still counted for the domains those nodes are in. Nodes that are down make no domain: a zone
+// that is gone holds no pod back. Nodes that are unsteady are the last resort, and make one for pods that have
+// come to it. Namespaces are selected by name, or all of them.
 package place

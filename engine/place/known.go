@@ -15,7 +15,7 @@ type static struct {
 	suits   bitmap  // of those, with an architecture and taints that suit
 	taints  bitmap  // nodes whose taints are tolerated
 	cordons bool    // cordoned nodes do as well
-	open    bitmap  // of those that suit, the open ones
+	open    bitmap  // of those that suit, the open ones that are relied on
 	count   int     // how many these are
 	marks   int     // when that was so, by Board.marks
 	scores  []int64 // of preferences, by node; nil when all are the same
@@ -78,19 +78,20 @@ func (b *Board) shelveFor(s *static) {
 	b.shelved = append(b.shelved, s)
 }
 
-// opened returns the nodes that suit and are open now.
-func (b *Board) opened(s *static) bitmap {
-	if s.open != nil && s.marks == b.marks {
+// opened returns the nodes of a degree of doubt that suit and are open now.
+func (b *Board) opened(s *static, doubt int) bitmap {
+	if doubt == 0 && s.open != nil && s.marks == b.marks {
 		return s.open
 	}
-	usable := b.open
-	if s.cordons {
-		usable = b.ready
+	open := slices.Clone(s.suits)
+	open.keep(b.ready[doubt])
+	if !s.cordons {
+		open.take(b.cordoned)
 	}
-	s.open, s.marks = slices.Clone(s.suits), b.marks
-	s.open.keep(usable)
-	s.count = s.open.count()
-	return s.open
+	if doubt == 0 {
+		s.open, s.count, s.marks = open, open.count(), b.marks
+	}
+	return open
 }
 
 // divide puts the nodes that suit into classes by their score.

@@ -20,6 +20,7 @@ func (r Resources) Plus(o Resources, sign int64) Resources {
 type Verdict struct {
 	Node   NodeID // "" for nowhere
 	Reason string // in words
+	Doubt  int    // 0: the node is relied on; else it was the last resort
 }
 
 // misfit is why a node is out of the question; detail is said when it is the only one.

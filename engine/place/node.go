@@ -31,7 +31,24 @@ type Node struct {
 	PodCIDR  netip.Prefix      `json:"podCIDR"`            // given by Step, lowest free first
 	Down     bool              `json:"down,omitempty"`     // nobody reaches it
 	Unsteady bool              `json:"unsteady,omitempty"` // it has returned, and is not relied on yet
+	Doubt    int               `json:"doubt,omitempty"`    // of one that is unsteady: 1 the least; 0: it is not taken at all
 	Cordoned bool              `json:"cordoned,omitempty"`
+}
+
+// MaxDoubt is the greatest doubt that is told apart.
+const MaxDoubt = 7
+
+// doubt is how little a node is relied on: 0 is fully, -1 is not at all.
+func (n *Node) doubt() int {
+	switch {
+	case n.Down:
+		return -1
+	case !n.Unsteady:
+		return 0
+	case n.Doubt <= 0:
+		return -1
+	}
+	return min(n.Doubt, MaxDoubt)
 }
 
 // Taint keeps pods off a node that do not tolerate it.

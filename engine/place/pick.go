@@ -17,6 +17,8 @@ import (
 //  4. one with the fewest pods of its owner;
 //  5. one of which the most is free, before the pod, in 64ths of its scarcest resource;
 //  6. the one whose id is lowest.
+//
+// Nodes that are unsteady are the last resort: one is taken only if no other suits, and of these one with the least doubt.
 func (b *Board) Place(k *Kind, owner string) Verdict { return b.place(k, owner, nil) }
 
 // PlaceAmong is Place with no other nodes than those named, as when a volume is bound to its node.
@@ -36,15 +38,31 @@ func (b *Board) place(k *Kind, owner string, only bitmap) Verdict {
 	}
 	s := b.state(k)
 	o := b.owner(owner)
-	allow := b.opened(s.static)
-	if only != nil || s.picky() {
-		b.narrow(s, only, nil)
+	for doubt := range b.ready {
+		if doubt > 0 && !s.static.suits.meets(b.ready[doubt]) {
+			continue
+		}
+		if at, of := b.choose(s, o, only, doubt); at >= 0 {
+			id := b.spots[at].node.ID
+			b.last.node, b.last.number = id, at
+			return Verdict{Node: id, Reason: b.reason(at, of, o, doubt), Doubt: doubt}
+		}
+	}
+	return Verdict{Reason: b.explain(s, only)}
+}
+
+// choose takes the best of the nodes of one degree of doubt, -1 if none suits, and says how many were open to the pod.
+func (b *Board) choose(s *kindState, o *owner, only bitmap, doubt int) (at int32, of int) {
+	allow := b.opened(s.static, doubt)
+	narrowed := only != nil || s.picky()
+	if narrowed {
+		b.narrow(s, only, doubt, nil)
 		allow = b.allow
 	}
-	at := int32(-1)
+	at = -1
 	switch {
 	case s.weighs():
-		at = b.weigh(allow, s, o)
+		at = b.weigh(allow, s, o, doubt)
 	case s.static.classes == nil:
 		at = b.pick(allow, s, o)
 	default:
@@ -55,16 +73,13 @@ func (b *Board) place(k *Kind, owner string, only bitmap) Verdict {
 			at = b.pick(some, s, o)
 		}
 	}
-	if at < 0 {
-		return Verdict{Reason: b.explain(s, only)}
+	switch {
+	case at < 0:
+		return at, 0
+	case narrowed || doubt > 0:
+		return at, allow.count()
 	}
-	of := s.static.count
-	if &allow[0] == &b.allow[0] {
-		of = allow.count()
-	}
-	id := b.spots[at].node.ID
-	b.last.node, b.last.number = id, at
-	return Verdict{Node: id, Reason: b.reason(at, of, o)}
+	return at, s.static.count
 }
 
 // picky tells whether what is on nodes may keep a pod of the kind off them, other than by the room it takes.
@@ -86,10 +101,10 @@ func (t teller) say(what, which string) {
 	}
 }
 
-// narrow leaves in b.allow the nodes that nothing but their room may still rule out.
-func (b *Board) narrow(s *kindState, only bitmap, tell teller) {
+// narrow leaves in b.allow the nodes of a degree of doubt that nothing but their room may still rule out.
+func (b *Board) narrow(s *kindState, only bitmap, doubt int, tell teller) {
 	allow := b.allow
-	copy(allow, b.opened(s.static))
+	copy(allow, b.opened(s.static, doubt))
 	if only != nil {
 		allow.keep(only)
 	}
@@ -117,7 +132,7 @@ func (b *Board) narrow(s *kindState, only bitmap, tell teller) {
 		}
 	}
 	b.gather(s, tell)
-	b.even(s, tell)
+	b.even(s, doubt, tell)
 }
 
 // gather holds the pod to its required affinity. The first of a group that wants to be together may go anywhere.
@@ -140,7 +155,7 @@ func (b *Board) gather(s *kindState, tell teller) {
 }
 
 // even holds the pod to the spread constraints that must hold.
-func (b *Board) even(s *kindState, tell teller) {
+func (b *Board) even(s *kindState, doubt int, tell teller) {
 	for i := range s.kind.spreads {
 		c := &s.kind.spreads[i]
 		if !c.hard {
@@ -149,7 +164,7 @@ func (b *Board) even(s *kindState, tell teller) {
 		t := s.spreads[i].matched
 		b.allow.keep(t.topology.keyed)
 		tell.say("without the label it is to be spread over, ", c.term.key)
-		least, domains := t.least(b.among(s, i))
+		least, domains := t.least(b.among(s, i, doubt))
 		if domains < c.minDomains {
 			least = 0
 		}
@@ -158,29 +173,39 @@ func (b *Board) even(s *kindState, tell teller) {
 	}
 }
 
-// among is the nodes whose domains count for the i-th spread constraint. Those that are down or unsteady do not: nobody
-// could make good for them.
-func (b *Board) among(s *kindState, i int) bitmap {
-	if s.among != nil && s.marks == b.marks {
-		return s.among[i]
+// among is the nodes whose domains count for the i-th spread constraint. Those that are down or of more doubt than the
+// nodes to choose from do not: nobody could make good for them.
+func (b *Board) among(s *kindState, i, doubt int) bitmap {
+	if doubt > 0 {
+		return b.domains(s, i, doubt)
 	}
-	s.among, s.marks = make([]bitmap, len(s.spreads)), b.marks
-	for i := range s.among {
-		c := &s.kind.spreads[i]
-		s.among[i] = slices.Clone(b.ready)
-		if !c.anyNode {
-			s.among[i].keep(s.static.affine)
-		}
-		if c.noTaints {
-			s.among[i].keep(s.static.taints)
-		}
-		for j := range s.spreads {
-			if s.kind.spreads[j].hard == c.hard {
-				s.among[i].keep(s.spreads[j].matched.topology.keyed)
-			}
+	if s.among == nil || s.marks != b.marks {
+		s.among, s.marks = make([]bitmap, len(s.spreads)), b.marks
+		for j := range s.among {
+			s.among[j] = b.domains(s, j, 0)
 		}
 	}
 	return s.among[i]
+}
+
+func (b *Board) domains(s *kindState, i, doubt int) bitmap {
+	c := &s.kind.spreads[i]
+	nodes := slices.Clone(b.ready[0])
+	for _, more := range b.ready[1 : doubt+1] {
+		nodes.add(more)
+	}
+	if !c.anyNode {
+		nodes.keep(s.static.affine)
+	}
+	if c.noTaints {
+		nodes.keep(s.static.taints)
+	}
+	for j := range s.spreads {
+		if s.kind.spreads[j].hard == c.hard {
+			nodes.keep(s.spreads[j].matched.topology.keyed)
+		}
+	}
+	return nodes
 }
 
 // pick takes the best node of allow, by the rules of Place from the third on; -1 if none has room.
@@ -263,11 +288,11 @@ func (b *Board) firstIn(z *zone, allow, at bitmap, k *Kind) int32 {
 }
 
 // weigh looks at every node of allow.
-func (b *Board) weigh(allow bitmap, s *kindState, o *owner) int32 {
+func (b *Board) weigh(allow bitmap, s *kindState, o *owner, doubt int) int32 {
 	least := make([]int64, len(s.spreads))
 	for i := range s.kind.spreads {
 		if c := &s.kind.spreads[i]; !c.hard {
-			least[i], _ = s.spreads[i].matched.least(b.among(s, i))
+			least[i], _ = s.spreads[i].matched.least(b.among(s, i, doubt))
 		}
 	}
 	best := int32(-1)
@@ -328,8 +353,17 @@ func (b *Board) compare(i, j int32, o *owner) int {
 	return cmp.Or(spread, cmp.Compare(y.level, x.level), cmp.Compare(x.rank, y.rank))
 }
 
+// LastResort is how the reason begins of a pod that goes to an unsteady node.
+const LastResort = "unsteady; nothing steadier suits"
+
 // reason says why the pod goes to a node.
-func (b *Board) reason(at int32, n int, o *owner) string {
+func (b *Board) reason(at int32, n int, o *owner, doubt int) string {
+	switch {
+	case doubt > 0 && n == 1:
+		return LastResort
+	case doubt > 0:
+		return LastResort + ": " + b.reason(at, n, o, 0)
+	}
 	if n == 1 && b.nodes == 1 {
 		return "the only node"
 	}
@@ -382,14 +416,19 @@ func (b *Board) explain(s *kindState, only bitmap) string {
 	k := s.kind
 	var wrong misfits
 	before := make(bitmap, b.words)
-	b.narrow(s, only, func(why string) {
-		if why != "" {
-			before.take(b.allow)
-			before.each(func(int32) { wrong.add(misfit{why, ""}) })
+	for doubt := range b.ready {
+		if !s.static.suits.meets(b.ready[doubt]) {
+			continue
 		}
-		copy(before, b.allow)
-	})
-	b.allow.each(func(i int32) { wrong.add(room(k.requests, b.spots[i].node.Capacity, b.spots[i].used)) })
+		b.narrow(s, only, doubt, func(why string) {
+			if why != "" {
+				before.take(b.allow)
+				before.each(func(int32) { wrong.add(misfit{why, ""}) })
+			}
+			copy(before, b.allow)
+		})
+		b.allow.each(func(i int32) { wrong.add(room(k.requests, b.spots[i].node.Capacity, b.spots[i].used)) })
+	}
 	for i := range b.spots {
 		if n := b.spots[i].node; n != nil {
 			if why := k.closed(n, only != nil && !only.has(int32(i)), s.static.cordons); why != "" {
@@ -407,7 +446,7 @@ func (k *Kind) closed(n *Node, elsewhere, cordons bool) string {
 		return "not a node it is bound to"
 	case n.Down:
 		return "down"
-	case n.Unsteady:
+	case n.doubt() < 0:
 		return "unsteady"
 	case n.Cordoned && !cordons:
 		return "cordoned"
