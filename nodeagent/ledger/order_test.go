@@ -201,6 +201,10 @@ func TestFault_L4_Leader(t *testing.T) {
 	if _, err := r.node("n1").Append(t.Context(), ref("full", "", "x")); !errors.Is(err, ErrFull) {
 		t.Errorf("append on a full disk: %v", err)
 	}
+	if err := r.node("n1").Report(t.Context(), ref("short", "", "x")); err != nil {
+		t.Errorf("report from a full disk: %v", err)
+	}
+	r.await("the report on the others", func() bool { return r.node("n2").ref("short") == "x" && r.node("n3").ref("short") == "x" })
 	room(size, false)
 	r.await("room", func() bool { return r.node("n1").Err() == nil })
 	mustAppend(t, r.node("n1"), ref("room", "", "x"))

@@ -14,6 +14,7 @@ type parcel[O any] struct {
 	seq    uint64
 	body   []byte
 	answer chan answer[O] // of 1
+	placed chan struct{}  // closed once it is committed
 	sent   bool           // may be in the log
 	gone   bool           // answered, or its Append gave up
 }
@@ -45,7 +46,7 @@ func (b *outbox[O]) put(body []byte) *parcel[O] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.seq++
-	p := &parcel[O]{seq: b.seq, body: body, answer: make(chan answer[O], 1)}
+	p := &parcel[O]{seq: b.seq, body: body, answer: make(chan answer[O], 1), placed: make(chan struct{})}
 	b.line = append(b.line, p)
 	b.bySeq[p.seq] = p
 	select {
@@ -120,6 +121,9 @@ func (b *outbox[O]) next() (batch []*parcel[O], before []bool) {
 func (b *outbox[O]) committed(batch []*parcel[O]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, p := range batch {
+		close(p.placed)
+	}
 	if b.line = b.line[len(batch):]; len(b.line) == 0 {
 		b.line = nil // let the array go
 	}
