@@ -173,6 +173,11 @@ func (n *Node) whyPod(ctx context.Context, s *cluster.State, p *control.Pod) api
 	w.Lines = append(w.Lines, lastWords(&p.Status)...)
 	if p.Node == "" {
 		w.Lines = append(w.Lines, "not placed: "+p.Reason)
+		for node := range s.Nodes().Values() {
+			if node.DiskPressure != "" && !node.Down {
+				w.Lines = append(w.Lines, "the disk of node "+node.Name+" is short: "+node.DiskPressure)
+			}
+		}
 	} else {
 		w.Lines = append(w.Lines, "on node "+pod.Node+": "+p.Reason)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/shoal-dev/shoal/nodeagent"
 )
 
 // agentOptions are the agent's flags.
@@ -37,6 +39,7 @@ type agentOptions struct {
 	token                   string
 	poll                    time.Duration
 	resync                  time.Duration
+	diskPressure            string
 	runc, shim, containerd  string
 	allowForward            bool
 	logLevel                string
@@ -107,6 +110,7 @@ func (o *agentOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.token, "token", os.Getenv("SHOAL_TOKEN"), "token to join with, from shoal token create; $SHOAL_TOKEN")
 	f.DurationVar(&o.poll, "poll", 30*time.Second, "between looks at --repository; in a ring two nodes look for all")
 	f.DurationVar(&o.resync, "resync", 30*time.Second, "between looks at everything although nothing was reported")
+	f.StringVar(&o.diskPressure, "disk-pressure", nodeagent.DefaultDiskLimits, "how little of a disk may be left, in percent or as an amount, before no more pods come to this node; none: never")
 	f.StringVar(&o.runc, "runc", "", "runc to use; default: the one inside this binary")
 	f.StringVar(&o.shim, "shim", "", "shoal-shim to use; default: the one inside this binary")
 	f.StringVar(&o.containerd, "containerd-address", "", "socket of a containerd to use; default: a child of our own")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,26 +32,36 @@ func (m *machine) collect(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
-		var s *cluster.State
-		m.ledger.View(func(now *cluster.State) { s = now.Snapshot() })
-		images, err := wantedImages(s, m.content)
-		if err == nil { // what cannot be read may want any image
-			err = m.containers.CollectGarbage(ctx, func(name string) bool { return images[name] || isLocal(name) })
-		}
-		if err != nil && ctx.Err() == nil {
-			m.log.WarnContext(ctx, "image garbage not collected", "err", err)
-		}
-		kept := map[desired.Digest]bool{}
-		for d := range s.Blobs() {
-			kept[d] = true
-		}
-		swept, err := m.content.Sweep(func(d desired.Digest) bool { return kept[d] }, collectAge)
-		if err != nil {
-			m.log.WarnContext(ctx, "object garbage not collected", "err", err)
-		} else if swept.Removed > 0 {
-			m.log.InfoContext(ctx, "objects removed that nothing refers to", "objects", swept.Removed, "bytes", swept.RemovedBytes)
+		if err := m.collectNow(ctx); err != nil && ctx.Err() == nil {
+			m.log.WarnContext(ctx, "garbage not collected", "err", err)
 		}
 	}
+}
+
+// collectNow does it at once, also when the disk is short.
+func (m *machine) collectNow(ctx context.Context) error {
+	m.collecting.Lock()
+	defer m.collecting.Unlock()
+	var s *cluster.State
+	m.ledger.View(func(now *cluster.State) { s = now.Snapshot() })
+	images, err := wantedImages(s, m.content)
+	if err == nil { // what cannot be read may want any image
+		err = m.containers.CollectGarbage(ctx, func(name string) bool { return images[name] || isLocal(name) })
+	}
+	if err != nil {
+		err = fmt.Errorf("images: %w", err)
+	}
+	kept := map[desired.Digest]bool{}
+	for d := range s.Blobs() {
+		kept[d] = true
+	}
+	swept, sweepErr := m.content.Sweep(func(d desired.Digest) bool { return kept[d] }, collectAge)
+	if sweepErr != nil {
+		sweepErr = fmt.Errorf("objects: %w", sweepErr)
+	} else if swept.Removed > 0 {
+		m.log.InfoContext(ctx, "objects removed that nothing refers to", "objects", swept.Removed, "bytes", swept.RemovedBytes)
+	}
+	return errors.Join(err, sweepErr)
 }
 
 // wantedImages are the names and digests of the images that objects of the ring ask for, also of those that run at other

@@ -40,6 +40,9 @@ address that this machine reaches. Git server and registry are those of node1, a
 		Args: exactly(1, "a directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var handedOn []string // to the agents of --nodes
+			if !cmd.Flags().Changed("disk-pressure") {
+				_ = cmd.Flags().Set("disk-pressure", "none") // a laptop's disk is often nearly full, and nobody would know why nothing starts
+			}
 			if o.logLevel == "info" && !cmd.Flags().Changed("log-level") {
 				o.logLevel = "warn"
 			}

@@ -66,6 +66,8 @@ type machine struct {
 	rotating   sync.Mutex   // held while this node drives an exchange of keys
 	adopted    []source.Ref // that the mirror has taken over from the ledger
 	keeper     *nodeagent.Keeper
+	disk       *nodeagent.DiskWatch
+	collecting sync.Mutex // held while garbage is collected
 	leases     *nodeagent.Leases
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
@@ -113,6 +115,9 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 		return nil, err
 	}
 	if _, err := parseTaints(o.taints); err != nil {
+		return nil, err
+	}
+	if _, err := o.diskLimits(); err != nil {
 		return nil, err
 	}
 	for _, open := range []func(context.Context) error{
@@ -392,6 +397,7 @@ func (m *machine) wire() {
 		Facts: m.ringFactsFor(),
 		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,
 	}
+	m.disk = newDiskWatch(m)
 	m.peering.deployer.Store(m.deployer)
 	m.peering.node.Store(m.node)
 	m.looks = newLooks(m.deployer, m.yield, m.log)
@@ -434,6 +440,7 @@ func (m *machine) run(ctx context.Context) error {
 		g.Go(func() error { return serve(ctx, l, mux) })
 	}
 	g.Go(func() error { return m.collect(ctx) })
+	g.Go(func() error { return m.disk.Run(ctx) })
 	g.Go(func() error { residence.Keep(ctx); return nil })
 	if l := m.listeners["registry"]; l != nil {
 		ahead := newUnpacker()

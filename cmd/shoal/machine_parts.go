@@ -184,7 +184,11 @@ func (m *machine) gossipAddresses() (all []netip.AddrPort) {
 func (m *machine) hostWarnings() []string {
 	m.sourceMu.Lock()
 	defer m.sourceMu.Unlock()
-	return slices.Clone(m.warnings)
+	warnings := slices.Clone(m.warnings)
+	if short := m.disk.Short(); short != "" {
+		warnings = append(warnings, "the disk is short, no more pods come here: "+short)
+	}
+	return warnings
 }
 
 // lookForBlockers finds other firewalls that drop what pods send, says what to do, and does it where that was asked

@@ -58,6 +58,11 @@ func printNodes(w io.Writer, r api.Ring) {
 	}
 	table.Flush()
 	printTaints(w, r)
+	for _, n := range r.Nodes {
+		if n.Short != "" {
+			fmt.Fprintf(w, "%s gets no more pods, its disk is short: %s\n", n.Name, n.Short)
+		}
+	}
 }
 
 func stateText(n api.Node) string {
@@ -67,6 +72,9 @@ func stateText(n api.Node) string {
 		words = append(words, "draining")
 	case n.Cordoned:
 		words = append(words, "cordoned")
+	}
+	if n.Short != "" {
+		words = append(words, "DiskPressure")
 	}
 	return strings.Join(words, ",")
 }

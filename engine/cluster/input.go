@@ -45,6 +45,7 @@ type Input struct {
 	Tick       *Tick       `json:"tick,omitempty"`
 	Cordon     *Cordon     `json:"cordon,omitempty"`
 	Taint      *Taint      `json:"taint,omitempty"`
+	Pressure   *Pressure   `json:"pressure,omitempty"`
 	SetEngine  *SetEngine  `json:"setEngine,omitempty"`
 }
 
@@ -177,6 +178,11 @@ type Taint struct {
 	ID    place.NodeID `json:"id"`
 	Taint place.Taint  `json:"taint"`
 	Off   bool         `json:"off,omitempty"` // take away: of that key, and of that effect if it names one
+}
+
+// Pressure is what its submitter is short of, said whenever that changes.
+type Pressure struct {
+	Disk string `json:"disk,omitempty"` // in words, at most maxText bytes; "": its disk has room
 }
 
 // Cordon keeps new pods off a node, or lets them back on. With Drain those that are there move to other nodes.

@@ -108,7 +108,7 @@ func TestFeature_R2(t *testing.T) {
 		"kept":   "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: one" + strings.Replace(strictly, `"true"`, `"true", shoal.dev/isolation: keep`, 1),
 		"bound":  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: one" + strings.Replace(strictly, "{containers", "{nodeSelector: {kubernetes.io/hostname: n1}, containers", 1),
 		"pod":    "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {containers: [{name: main, image: a}]}\n",
-		"job":    job("", "a"),
+		"job":    job("", "a"), "tolerant": strings.Replace(workload("web", "3"), "{containers", "{tolerations: [{key: node.kubernetes.io/disk-pressure, operator: Exists}], containers", 1),
 	}
 	for _, c := range []struct {
 		name  string
@@ -166,6 +166,15 @@ func TestFeature_R2(t *testing.T) {
 		{"drain of a pod of Git", []string{"commit pod", "settle n1", "drain n1", "n1: bare stopping", "settle n1", "n2: bare"}},
 		{"drain of a job", []string{"commit job", "settle n1", "drain n1", "n1: work stopping", "settle n1", "n2: work"}},
 		{"drain of all: pods stay where they are", []string{"commit web1", "settle n1", "drain n1", "drain n2", "drain n3", "n1: web leaving; n2: web stopping; n3: web stopping; nowhere: web"}},
+		{"a short disk: what runs stays, what is new goes elsewhere", []string{
+			"commit web1", "settle n1", "short n1", "n1: web ready", "commit web3", "n1: web ready; n2: web; n3: web",
+			"settle n2 n3", "down n2", "n1: web ready; n2: web lost; n3: web, web ready", "room n1", "down n3", "n1: web, web, web ready; n2: web lost; n3: web lost, web lost",
+		}},
+		{"a short disk: what has not begun goes elsewhere", []string{"commit web3", "settle n2 n3", "short n1", "n1: web stopping; n2: web, web ready; n3: web ready"}},
+		{"a short disk: what may run once waits for it", []string{"commit strict", "short n1", "n1: one", "room n1", "n1: one"}},
+		{"a short disk: who tolerates that stays, and comes", []string{"commit tolerant", "short n1", "short n2", "short n3", "n1: web; n2: web; n3: web"}},
+		{"short disks everywhere", []string{"short n1", "short n2", "short n3", "commit web1", "nowhere: web", "room n2", "n2: web"}},
+		{"a short disk, and a short absence", []string{"short n1", "down n1", "up n1", "commit web2", "n2: web; n3: web"}},
 		{"leave, drained", []string{"commit web1", "settle n1", "drain n1", "settle n2", "settle n1", "leave n1", "n2: web ready"}},
 		{"leave, lost", []string{"commit web1", "settle n1", "down n1", "settle n2", "commit strict", "settle n2", "ended 0", "fence n1", "ended 1", "leave n1", "n2: one ready", "ended 0"}},
 	} {
@@ -202,6 +211,9 @@ func TestFeature_R2(t *testing.T) {
 					}
 				case "drain":
 					r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: id, Drain: true}})
+				case "short", "room":
+					words := map[string]string{"short": "it is full"}[word]
+					r.Must(cluster.Input{From: cluster.From{Node: id}, Pressure: &cluster.Pressure{Disk: words}})
 				case "uncordon":
 					r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: id, Off: true}})
 				case "leave":

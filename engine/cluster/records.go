@@ -28,6 +28,8 @@ type Node struct {
 
 	Tainted []Tainted `json:"tainted,omitempty"` // by key, for the taints that pods must leave for
 
+	DiskPressure string `json:"diskPressure,omitempty"` // what its disk is short of, as it says; "": of nothing
+
 	Peer   uint16 `json:"peer,omitempty"`
 	Gossip uint16 `json:"gossip,omitempty"`
 

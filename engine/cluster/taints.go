@@ -33,6 +33,8 @@ func (t *tx) taint(in *Taint) error {
 		return fmt.Errorf("taints want engine version %d, the ring runs %d: every node must be upgraded first", TaintsSince, ring.Engine)
 	case !ok:
 		return fmt.Errorf("there is no node %q", clip(string(in.ID), 64))
+	case in.Taint.Key == diskPressure.Key && ring.Engine >= PressureSince:
+		return fmt.Errorf("taint %s: a node gives it to itself while its disk is short", diskPressure.Key)
 	case in.Off && in.Taint.Key == "":
 		return errors.New("taint: no key says which are to go")
 	case !in.Off:

@@ -59,6 +59,10 @@ func (in Input) String() string {
 		return "cordon " + clip(string(in.Cordon.ID), 64)
 	case in.Taint != nil:
 		return "taint " + clip(string(in.Taint.ID), 64)
+	case in.Pressure != nil && in.Pressure.Disk == "":
+		return "no disk pressure on " + clip(string(in.From.Node), 64)
+	case in.Pressure != nil:
+		return "disk pressure on " + clip(string(in.From.Node), 64)
 	case in.SetEngine != nil:
 		return "set engine"
 	default:
@@ -72,7 +76,7 @@ func (in Input) kinds() int {
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
-		in.Lead != nil, in.Taint != nil,
+		in.Lead != nil, in.Taint != nil, in.Pressure != nil,
 	} {
 		if set {
 			n++
@@ -123,6 +127,8 @@ func (t *tx) take(in Input) error {
 		return t.cordon(in.Cordon)
 	case in.Taint != nil:
 		return t.taint(in.Taint)
+	case in.Pressure != nil:
+		return t.pressure(in.From, in.Pressure)
 	case in.SetEngine != nil:
 		return t.setEngine(in.SetEngine)
 	default:

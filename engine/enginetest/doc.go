@@ -35,7 +35,7 @@
 // What goes wrong: agents are killed, machines lose their power with what the disk had not synced, all machines at once;
 // agents stand still, and whole machines; the ring is split, nodes are cut off both ways or one way, for seconds or for
 // many minutes, or flap; messages are lost, late, doubled, and overtake each other; wall clocks are set; disks are slow;
-// the gossip suspects who is there; agents restart as announced, and are late; nodes are drained. Often it meets the node
+// the gossip suspects who is there; agents restart as announced, and are late; nodes are drained; disks are short. Often it meets the node
 // that leads, and a node that has just come back.
 //
 // What is not in it: nodes that join or leave, changes of who votes, snapshots that a node gets instead of the log, and
@@ -56,7 +56,7 @@
 //	I5  a snapshot of any State is one
 //	I7  half an hour after the last fault all nodes have applied all, none is taken for lost, all is as the last commits
 //	    want it, and all runs of schedules came
-//	I8  inputs and votes that wait are bounded
+//	I8  inputs and votes that wait are bounded; no pod comes to a node whose disk is short
 //
 // For each there are bugs that can be planted (plants.go), and a test that they are found.
 package enginetest

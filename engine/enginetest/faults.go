@@ -120,6 +120,7 @@ var kinds = []struct {
 	{"blackout", 1, func(f *faults, _ *machine) { f.blackout() }},
 	{"restart", 3, (*faults).announce},
 	{"drain", 2, (*faults).drain},
+	{"full disk", 4, (*faults).fullDisk},
 }
 
 // strike does one thing that goes wrong.
@@ -431,6 +432,35 @@ func (f *faults) drain(m *machine) {
 			f.w.cordon(m, true)
 		}
 	})
+}
+
+// fullDisk has a disk run full, so that its node wants no more pods.
+func (f *faults) fullDisk(m *machine) {
+	if m.short {
+		return
+	}
+	m.short = true
+	if !m.watched {
+		m.watched = true
+		f.w.watchDisk(m)
+	}
+	f.last(f.w.between(20*second, 4*minute), func() { m.short = false })
+}
+
+// watchDisk has a node tell how its disk is, whenever the ledger, as it knows it, says otherwise.
+func (w *World) watchDisk(m *machine) {
+	w.after(10*second, func() { w.watchDisk(m) })
+	if !m.there() || m.state == nil || m.reports {
+		return
+	}
+	if n, ok := m.state.Nodes().Get(m.id); ok && (n.DiskPressure != "") != m.short {
+		words := ""
+		if m.short {
+			words = "it is full"
+		}
+		m.reports = true
+		m.submit(cluster.Input{Pressure: &cluster.Pressure{Disk: words}}, func(cluster.Outcome) { m.reports = false })
+	}
 }
 
 // cordon is a command that is given to some node; it is given again until it is taken.

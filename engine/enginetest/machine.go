@@ -21,6 +21,9 @@ type machine struct {
 	on      bool    // it has power
 	power   int     // counts how often it lost it
 	drained bool    // somebody has emptied it
+	short   bool    // its disk is
+	watched bool    // its disk is looked at
+	reports bool    // how its disk is: that is on its way
 	halted  bool    // all of it stands still
 	alive   bool    // its agent runs, or is frozen
 	frozen  bool    // its agent stands still
@@ -130,6 +133,7 @@ func (m *machine) start() {
 	m.role, m.chief, m.ready, m.missed = follower, nil, false, false
 	m.waiting, m.peers, m.round, m.asked = nil, nil, nil, nil
 	m.outbox = outbox{by: map[uint64]*parcel{}}
+	m.reports = false
 	m.keeping, m.again, m.looking, m.ticking, m.renewing = false, false, false, false, false
 	m.tickAt = 0
 	m.ring = ringClock{}

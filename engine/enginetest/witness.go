@@ -122,6 +122,7 @@ func (t *witness) stepped(e cluster.Entry, out cluster.Outcome, was, now *cluste
 			}
 			if p, ok := now.Pod(id); ok {
 				touched |= bit(p.Node)
+				t.comes(p, was, now)
 			}
 		case "ended":
 			for _, s := range []*cluster.State{was, now} {
@@ -153,6 +154,17 @@ func (t *witness) stepped(e cluster.Entry, out cluster.Outcome, was, now *cluste
 	return touched
 }
 
+// comes: no pod comes to a node whose disk is short.
+func (t *witness) comes(p *control.Pod, was, now *cluster.State) {
+	if old, there := was.Pod(p.ID); there && old.Node != "" || p.Node == "" {
+		return
+	}
+	before, _ := was.Nodes().Get(p.Node)
+	if n, _ := now.Nodes().Get(p.Node); n.DiskPressure != "" && before.DiskPressure != "" {
+		t.w.violated("I8", "pod %s/%s comes to node %s, whose disk is short", p.Namespace, p.Name, n.Name)
+	}
+}
+
 // placed: no pod waits for a node while there is one that it may go to, however unsteady. In a World pods ask nothing of
 // their nodes but room.
 func placed(s *cluster.State) error {
@@ -161,7 +173,7 @@ func placed(s *cluster.State) error {
 			continue
 		}
 		for n := range s.Nodes().Values() {
-			if n.Up && !n.Down && !n.Cordoned && s.Used(n.ID).Plus(p.Requests, 1).MilliCPU <= n.Capacity.MilliCPU {
+			if n.Up && !n.Down && !n.Cordoned && n.DiskPressure == "" && s.Used(n.ID).Plus(p.Requests, 1).MilliCPU <= n.Capacity.MilliCPU {
 				return fmt.Errorf("pod %s/%s waits (%s), and node %s is there", p.Namespace, p.Name, p.Reason, n.Name)
 			}
 		}
@@ -241,8 +253,8 @@ func (t *witness) rested() {
 		}
 	}
 	for n := range s.Nodes().Values() {
-		if n.Down || n.Unsteady || !n.Up {
-			w.violated("I7", "the ledger has node %s as down %v, unsteady %v", n.Name, n.Down, n.Unsteady)
+		if n.Down || n.Unsteady || !n.Up || n.DiskPressure != "" {
+			w.violated("I7", "the ledger has node %s as down %v, unsteady %v, with disk pressure %q", n.Name, n.Down, n.Unsteady, n.DiskPressure)
 		}
 	}
 	for e := range s.Ended().Values() {

@@ -86,7 +86,7 @@ func (m *model) used(id NodeID) (used Resources, ports []string) {
 }
 
 func (m *model) suits(k *Kind, n *Node, doubt int) bool {
-	if n.doubt() != doubt || k.closed(n, false, k.tolerates(cordon)) != "" {
+	if n.doubt() != doubt || k.closed(n, false, k.Tolerates(cordon)) != "" {
 		return false
 	}
 	used, ports := m.used(n.ID)

@@ -238,8 +238,8 @@ func (k *Kind) text() string {
 	return b.String()
 }
 
-// tolerates tells whether the pod tolerates a taint.
-func (k *Kind) tolerates(t Taint) bool {
+// Tolerates tells whether the pod tolerates a taint.
+func (k *Kind) Tolerates(t Taint) bool {
 	return slices.ContainsFunc(k.tolerations, func(o corev1.Toleration) bool { return tolerates(&o, t) })
 }
 

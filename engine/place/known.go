@@ -35,7 +35,7 @@ func (b *Board) static(k *Kind) *static {
 	}
 	s := &static{
 		affine: make(bitmap, b.words), suits: make(bitmap, b.words), taints: make(bitmap, b.words),
-		cordons: k.tolerates(cordon), scores: make([]int64, len(b.spots)),
+		cordons: k.Tolerates(cordon), scores: make([]int64, len(b.spots)),
 	}
 	first, mixed := true, false
 	var before int64
@@ -134,7 +134,7 @@ func (k *Kind) affine(n *Node) string {
 // untolerated names a taint that keeps the pod off; "" if none does.
 func (k *Kind) untolerated(n *Node) string {
 	for _, t := range n.Taints {
-		if t.Effect != corev1.TaintEffectPreferNoSchedule && !k.tolerates(t) {
+		if t.Effect != corev1.TaintEffectPreferNoSchedule && !k.Tolerates(t) {
 			return "taint " + t.String() + " is not tolerated"
 		}
 	}
@@ -166,7 +166,7 @@ func (k *Kind) score(n *Node) int64 {
 		}
 	}
 	for _, t := range n.Taints {
-		if t.Effect == corev1.TaintEffectPreferNoSchedule && !k.tolerates(t) {
+		if t.Effect == corev1.TaintEffectPreferNoSchedule && !k.Tolerates(t) {
 			score -= avoided
 		}
 	}

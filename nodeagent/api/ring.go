@@ -26,8 +26,9 @@ type Node struct {
 	Zone     string            `json:"zone,omitempty"`
 	Arch     string            `json:"arch,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
-	Taints   []string          `json:"taints,omitempty"` // "key=value:Effect"
-	State    string            `json:"state"`            // "Ready", "NotReady", "Lost" (its lease is over), "Joining", "Restarting", "Unsteady"
+	Taints   []string          `json:"taints,omitempty"`       // "key=value:Effect"
+	Short    string            `json:"diskPressure,omitempty"` // how its disk is short; "": it has room
+	State    string            `json:"state"`                  // "Ready", "NotReady", "Lost" (its lease is over), "Joining", "Restarting", "Unsteady"
 	Cordoned bool              `json:"cordoned,omitempty"`
 	Draining bool              `json:"draining,omitempty"`
 	Voter    bool              `json:"voter,omitempty"`

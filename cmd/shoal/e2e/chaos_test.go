@@ -266,5 +266,5 @@ func TestFault_L4_DiskOfALeader(t *testing.T) {
 	}
 	full.must("rm", filler)
 	r.settled(3)
-	full.Eventually(30*time.Second, func() error { return full.answers(page+"/env", "GREETING=two") })
+	full.Eventually(30*time.Second, func() error { return full.answers("http://"+full.address+":30080/env", "GREETING=two") }) // of pods elsewhere: its disk was short
 }

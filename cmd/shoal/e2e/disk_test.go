@@ -1,0 +1,84 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A disk that is full, of a machine that does not lead and hears nothing any more: the ring knows, the next commit is
+// rolled out on the others, and `shoal nodes` and `shoal why` say so. With room again it gets pods again.
+func TestFault_E3_DiskPressure(t *testing.T) {
+	r := newRing(t, 3)
+	for _, n := range r.nodes {
+		n.must("mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", filepath.Dir(n.Data))
+	}
+	r.start()
+	first := r.nodes[0]
+	first.Image("probe:v1")
+	repo := first.Repository(map[string]string{"apps/web/web.cue": replicated("one")})
+	repo.Push("first")
+	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 3) })
+	leader, rest := r.around(r.leader())
+	full, other := rest[0], rest[1]
+	filler := filepath.Join(filepath.Dir(full.Data), "filler")
+	_, _ = full.command(context.Background(), "dd", "if=/dev/zero", "of="+filler, "bs=1M").CombinedOutput() // until it is full
+	begun := time.Now()
+	state := func(want string) func() error {
+		return func() error {
+			out, errs, _ := leader.Shoal("nodes")
+			for line := range strings.Lines(out) {
+				if fields := strings.Fields(line); len(fields) > 1 && fields[0] == full.name && fields[1] == want {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s is not %s:\n%s%s", full.name, want, out, errs)
+		}
+	}
+	leader.Eventually(30*time.Second, state("Ready,DiskPressure"))
+	t.Logf("known to the ring after %s", time.Since(begun).Round(100*time.Millisecond))
+	if out, _, _ := leader.Shoal("nodes"); !strings.Contains(out, full.name+" gets no more pods, its disk is short: nodefs.available is 0%") || !strings.Contains(out, full.name+" is tainted: node.kubernetes.io/disk-pressure:NoSchedule") {
+		t.Errorf("nodes:\n%s", out)
+	}
+
+	repo.Write("apps/web/web.cue", replicated("two"))
+	repo.git("commit", "-q", "-a", "-m", "two")
+	pushed := leader.command(context.Background(), "git", "-C", repo.Dir, "push", "-q", "http://127.0.0.1:7443/repo.git", "HEAD:main")
+	pushed.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+	if out, err := pushed.CombinedOutput(); err != nil {
+		t.Fatalf("push: %v\n%s", err, out)
+	}
+	updated := func() error {
+		on := map[string]int{}
+		for _, p := range leader.Status().Pods {
+			if p.Ready == p.Containers && p.Status == "Running" {
+				on[p.Node]++
+			}
+		}
+		if on[leader.name]+on[other.name] != 3 {
+			return fmt.Errorf("ready pods: %v", on)
+		}
+		for _, n := range []*Node{leader, other} {
+			if err := n.answers("http://"+n.address+":30080/env", "GREETING=two"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	leader.Eventually(60*time.Second, updated)
+
+	full.must("rm", filler)
+	leader.Eventually(120*time.Second, state("Ready"))
+	repo.Write("apps/web/web.cue", strings.Replace(replicated("two"), "replicas: 3", "replicas: 5", 1))
+	repo.Push("five")
+	r.settled(5)
+	if on := podsOn(leader.Status()); on[full.name] == 0 {
+		t.Errorf("with room again: %v", on)
+	}
+}
