@@ -18,6 +18,7 @@ func TestFault_E3_DiskPressure(t *testing.T) {
 	r := newRing(t, 3)
 	for _, n := range r.nodes {
 		n.must("mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", filepath.Dir(n.Data))
+		n.Args = append(n.Args, "--disk-pressure", "nodefs.available<10%,imagefs.available<15%,nodefs.inodesFree<5%")
 	}
 	r.start()
 	first := r.nodes[0]
