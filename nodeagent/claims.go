@@ -190,11 +190,12 @@ func (c *Claims) Run(ctx context.Context) error {
 			c.opt.Changed(ctx, stands == source.Own && standing == source.Free && c.opt.Leading())
 		}
 		switch {
+		case stands == source.Unread: // that is said where the fetch fails
 		case s.Held != "" && s.Held != said:
 			c.opt.Log.WarnContext(ctx, "this ring activates nothing", "why", s.Held)
 		case s.Warning != "" && s.Warning != said && c.opt.Leading():
 			c.opt.Log.WarnContext(ctx, "the repository is not claimed", "why", s.Warning)
-		case stands == source.Own && (standing != source.Own || said != ""):
+		case stands == source.Own && (now.ID != known.ID || said != ""):
 			c.opt.Log.InfoContext(ctx, "the repository is claimed for this ring", "claim", now.ID.Short())
 		}
 		known, standing = now, stands
