@@ -273,6 +273,11 @@ func (c *Claims) Take(ctx context.Context, shown string) (api.Claim, error) {
 		return api.Claim{}, fmt.Errorf("the claim was moved meanwhile, to %s: look again", claim.ID)
 	}
 	_, err = c.opt.Repository.PushClaim(ctx, c.opt.Ring, c.opt.By, time.Now(), claim)
+	if err != nil {
+		if now, e := c.opt.Repository.ReadClaim(ctx); e == nil && !now.Gone && now.ID != claim.ID && now.Ring != c.opt.Ring {
+			return api.Claim{}, fmt.Errorf("the claim was moved meanwhile, to %s: look again", now.ID)
+		}
+	}
 	if _, refused := errors.AsType[refusal](err); refused {
 		return api.Claim{}, fmt.Errorf("%w; somebody who may write there says what shoal ring claim --print prints", err)
 	}

@@ -8,7 +8,9 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/internal/deadline"
 	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 )
 
 // newClaims makes what says whether this ring may run its repository; nil if that is its own Git server.
@@ -17,9 +19,16 @@ func (m *machine) newClaims() *nodeagent.Claims {
 		return nil
 	}
 	return nodeagent.NewClaims(nodeagent.ClaimsOptions{
-		Ring: m.ringFacts.Ring, By: "shoal on " + m.opt.name(), URL: withoutSecrets(m.opt.repository), Repository: m.mirror,
+		Ring: m.ringFacts.Ring, By: "shoal on " + m.opt.name(), URL: withoutSecrets(m.opt.repository), Repository: claimedMirror{m.mirror},
 		Leading: m.ledger.Leading, Runs: m.runsSomething, Others: m.claimsOfOthers, Changed: m.claimChanged, Log: m.log,
 	})
+}
+
+// claimedMirror is the mirror, for the claims.
+type claimedMirror struct{ *gitsync.Mirror }
+
+func (c claimedMirror) TakeClaim(claim source.Claim) error {
+	return c.Mirror.TakeClaim(claim, deadline.Now())
 }
 
 // withoutSecrets is the URL of a repository as it may be shown.
@@ -38,11 +47,12 @@ func (m *machine) runsSomething() (runs bool) {
 	return runs
 }
 
-// claimChanged has commits judged anew when the ring stands otherwise to its repository, and the other nodes look too.
-func (m *machine) claimChanged(ctx context.Context, here bool) {
+// claimChanged has commits judged anew when the ring stands otherwise to its repository. What was done here the forge shows to
+// all: a fetch of it is what other nodes take over.
+func (m *machine) claimChanged(_ context.Context, here bool) {
 	m.looks.nudge()
 	if here {
-		m.tellOfFetch(ctx)
+		m.mirror.Wake()
 	}
 }
 

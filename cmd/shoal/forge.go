@@ -44,7 +44,7 @@ type forgeSight struct {
 type forgeMirror interface {
 	Refs() []source.Ref
 	Claim() source.Claim
-	TakeClaim(source.Claim) error
+	TakeClaim(c source.Claim, at int64) error
 	Seen() (begun int64, reads bool)
 	Wake()
 	Adopt(refs, stand []source.Ref) error
@@ -338,7 +338,7 @@ func (f *forge) askFor(ctx context.Context, nodes ...place.NodeID) (took bool, e
 // takeOver makes what another node has seen at a time that of this node.
 func (f *forge) takeOver(ctx context.Context, from place.NodeID, theirs forgeSight, at int64) error {
 	stand := f.mirror.Refs()
-	if err := f.mirror.TakeClaim(theirs.Claim); err != nil {
+	if err := f.mirror.TakeClaim(theirs.Claim, at); err != nil {
 		return fmt.Errorf("from node %s: %w", from, err)
 	}
 	f.claim()

@@ -126,7 +126,7 @@ func (n *forgeNode) Claim() source.Claim {
 	return n.claimed
 }
 
-func (n *forgeNode) TakeClaim(c source.Claim) error {
+func (n *forgeNode) TakeClaim(c source.Claim, _ int64) error {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
 	n.claimed = c

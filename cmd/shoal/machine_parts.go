@@ -85,6 +85,7 @@ func (m *machine) sourceStatus() api.Source {
 // follow has the deployer look whenever the mirror has news.
 func (m *machine) follow(ctx context.Context) error {
 	polled := make(chan error, 1)
+	claim := m.mirror.Claim()
 	go func() { polled <- m.mirror.Run(ctx) }()
 	for {
 		select {
@@ -101,6 +102,9 @@ func (m *machine) follow(ctx context.Context) error {
 			m.sourceMu.Unlock()
 			if len(u.Changes) > 0 {
 				m.looks.nudge()
+			}
+			if len(u.Changes) > 0 || u.Claim != claim {
+				claim = u.Claim
 				m.tellOfFetch(ctx)
 			}
 		case err := <-polled:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/internal/deadline"
 	"github.com/shoal-dev/shoal/internal/durable"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
@@ -56,14 +57,18 @@ func (m *Mirror) Claim() source.Claim {
 	return source.Claim{}
 }
 
-// TakeClaim takes over what another node has read later than this one.
-func (m *Mirror) TakeClaim(c source.Claim) error {
+// TakeClaim takes over what another node has read at a time, in ms of deadline.Now, unless this one has read it since.
+func (m *Mirror) TakeClaim(c source.Claim, at int64) error {
 	if err := c.Check(); err != nil || !c.Read {
 		return err
 	}
-	m.fetching.Lock() // what is being read now is newer
+	m.fetching.Lock()
 	defer m.fetching.Unlock()
-	return m.keepClaim(c)
+	if at <= m.claimAt {
+		return nil
+	}
+	m.claimAt = at
+	return m.keepClaim(m.Claim().Then(c))
 }
 
 // keepClaim has c be what is known, on disk first. The caller holds fetching.
@@ -96,9 +101,10 @@ func (m *Mirror) ReadClaim(ctx context.Context) (source.Claim, error) {
 		return source.Claim{}, err
 	}
 	defer r.Close()
+	begun := deadline.Now()
 	a, err := advertised(ctx, r)
 	if err == nil {
-		err = m.noteClaim(ctx, a)
+		err = m.noteClaim(ctx, a, begun)
 	}
 	if err != nil {
 		err = fmt.Errorf("read %s of %s: %w", source.ClaimRef, redacted(m.opt.URL), err)
@@ -106,8 +112,13 @@ func (m *Mirror) ReadClaim(ctx context.Context) (source.Claim, error) {
 	return m.Claim(), err
 }
 
-// noteClaim keeps the claim that a host shows among its refs. The caller holds fetching.
-func (m *Mirror) noteClaim(ctx context.Context, a *advert) error {
+// noteClaim keeps the claim that a host shows among its refs, which were asked for at a time. The caller holds fetching.
+func (m *Mirror) noteClaim(ctx context.Context, a *advert, at int64) (err error) {
+	defer func() {
+		if err == nil {
+			m.claimAt = max(m.claimAt, at)
+		}
+	}()
 	tip, there := a.refs[source.ClaimRef]
 	if !there {
 		return m.keepClaim(m.Claim().Then(source.Unclaimed))
@@ -222,6 +233,7 @@ func (m *Mirror) PushClaim(ctx context.Context, ring, by string, when time.Time,
 		return source.Claim{}, fmt.Errorf("push %s to %s: %w", source.ClaimRef, redacted(m.opt.URL), err)
 	}
 	c := source.ParseClaim(made, raw)
+	m.claimAt = deadline.Now()
 	return c, m.keepClaim(c)
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/internal/deadline"
 )
 
 const (
@@ -339,10 +340,13 @@ func TestClaimIsKept(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, known)
 	}
 	gone := known.Then(source.Unclaimed)
-	if err := m.TakeClaim(gone); err != nil || m.Claim() != gone {
+	if err := m.TakeClaim(gone, deadline.Now()); err != nil || m.Claim() != gone {
 		t.Errorf("taken over: %+v; %v", m.Claim(), err)
 	}
-	if err := m.TakeClaim(source.Claim{Read: true, ID: "x"}); err == nil || m.Claim() != gone {
+	if err := m.TakeClaim(source.Unclaimed, deadline.Now()+1); err != nil || m.Claim() != gone {
+		t.Errorf("by a node that has never seen it: %+v; %v", m.Claim(), err)
+	}
+	if err := m.TakeClaim(source.Claim{Read: true, ID: "x"}, deadline.Now()+2); err == nil || m.Claim() != gone {
 		t.Errorf("taken over: %+v; %v", m.Claim(), err)
 	}
 	m.Close()
@@ -356,6 +360,28 @@ func TestClaimIsKept(t *testing.T) {
 	}
 	if got := again("file://" + u.dir).Claim(); got != (source.Claim{}) {
 		t.Errorf("of a file that is none: %+v", got)
+	}
+}
+
+// What another node has read before this one did is not taken over.
+func TestClaimOfOthersIsOlder(t *testing.T) {
+	u := newUpstream(t)
+	u.commit("one", nil)
+	m := open(t, Options{URL: u.dir})
+	before := deadline.Now() - 1
+	if _, err := m.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	own, err := m.PushClaim(t.Context(), ringA, "shoal", time.Now(), m.Claim())
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := source.ParseClaim(own.ID, source.EncodeClaim(ringB, "shoal", time.Now(), source.Unclaimed))
+	if err := m.TakeClaim(theirs, before); err != nil || m.Claim() != own {
+		t.Errorf("%+v; %v", m.Claim(), err)
+	}
+	if err := m.TakeClaim(theirs, deadline.Now()+1); err != nil || m.Claim() != theirs {
+		t.Errorf("%+v; %v", m.Claim(), err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/internal/deadline"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
 
@@ -67,11 +68,12 @@ func (m *Mirror) fetch(ctx context.Context) ([]RefChange, error) {
 		return nil, err
 	}
 	defer func() { r.Close() }()
+	begun := deadline.Now()
 	a, err := advertised(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.noteClaim(ctx, a); err != nil { // first: a commit is never known without whose it is
+	if err := m.noteClaim(ctx, a, begun); err != nil { // first: a commit is never known without whose it is
 		return nil, err
 	}
 	var moves []bare.Move

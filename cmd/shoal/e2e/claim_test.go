@@ -36,7 +36,9 @@ func newForge(n *Node, app func(greeting string) string) *forge {
 }
 
 // flags are those of an agent that follows the forge.
-func (f *forge) flags() []string { return []string{"--repository", "file://" + f.dir, "--poll", "300ms"} }
+func (f *forge) flags() []string {
+	return []string{"--repository", "file://" + f.dir, "--poll", "300ms"}
+}
 
 // greet pushes a commit that has the app say something else.
 func (f *forge) greet(greeting string) {
