@@ -441,6 +441,7 @@ func (m *machine) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return m.collect(ctx) })
 	g.Go(func() error { return m.disk.Run(ctx) })
+	g.Go(func() error { return m.fetchAhead(ctx) })
 	g.Go(func() error { residence.Keep(ctx); return nil })
 	if l := m.listeners["registry"]; l != nil {
 		ahead := newUnpacker()

@@ -20,21 +20,25 @@ type seating struct {
 
 // seated is the seating, which is made if there is none.
 func (t *tx) seated() *seating {
-	if t.s.seating != nil {
-		return t.s.seating
+	if t.s.seating == nil {
+		t.s.seating = t.s.seat(t.content)
 	}
-	x := &seating{content: t.content, seats: map[control.PodID]place.Seat{}}
+	return t.s.seating
+}
+
+// seat makes a seating.
+func (s *State) seat(content desired.Content) *seating {
+	x := &seating{content: content, seats: map[control.PodID]place.Seat{}}
 	x.board = place.NewBoard(func(yield func(*place.Node) bool) {
-		for n := range t.s.nodes.Values() {
+		for n := range s.nodes.Values() {
 			if !yield(&n.Node) {
 				return
 			}
 		}
 	})
-	for p := range t.s.pods.Values() {
-		x.take(&t.s, p)
+	for p := range s.pods.Values() {
+		x.take(s, p)
 	}
-	t.s.seating = x
 	return x
 }
 

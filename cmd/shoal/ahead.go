@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/containers"
+)
+
+// unpackedTimes is how many times as much room as a compressed image takes is reckoned for it: as it comes, and unpacked.
+const unpackedTimes = 4
+
+// aheadPart is this node's images, for fetching them ahead of need.
+type aheadPart struct {
+	*containers.Runtime
+	pulls *pulls
+	dir   string // on the disk of images
+}
+
+func (a aheadPart) Present(ref, digest string) bool {
+	return containersPart{Runtime: a.Runtime}.Present(ref, digest)
+}
+
+func (a aheadPart) Pulling() bool { return len(a.pulls.list()) > 0 }
+
+func (a aheadPart) Room() (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(a.dir, &s); err != nil {
+		return 0, err
+	}
+	return (int64(s.Bavail) - int64(s.Blocks)/100*nodeagent.AheadRoom) * s.Bsize, nil
+}
+
+func (a aheadPart) PullAhead(ctx context.Context, p *plan.Pod, ref, digest string, room int64) error {
+	auth, err := pullSecrets(p)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	_, err = a.Pull(ctx, ref, digest, auth, func(_, total int64) {
+		if total > room/unpackedTimes {
+			cancel(nodeagent.ErrNoRoom)
+		}
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// fetchAhead fetches images ahead of need until ctx ends.
+func (m *machine) fetchAhead(ctx context.Context) error {
+	changes, cancel := m.ledger.Subscribe()
+	defer cancel()
+	ahead := &nodeagent.Ahead{
+		Want: func() ([]*plan.Pod, error) {
+			var s *cluster.State
+			m.ledger.View(func(now *cluster.State) { s = now.Snapshot() })
+			return plan.Ahead(s, m.dir.Node.ID, m.content)
+		},
+		Changes: changes, Images: aheadPart{m.containers, &m.pulls, m.dir.Path("containerd")}, Log: m.log,
+	}
+	return ahead.Run(ctx)
+}
