@@ -22,6 +22,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 )
 
 // Options are what an Agent is made of. All parts are required; zero numbers mean their defaults.
@@ -60,7 +61,8 @@ type Agent struct {
 	wants   *plan.Wants
 	tables  wire.Tables
 	index   uint64 // of the state that wants and tables were made from
-	wired   bool   // the kernel has tables
+	ring    ringClock
+	wired   bool // the kernel has tables
 	busy    map[control.PodID]bool
 	gone    map[control.PodID]bool // taken down and reported, not yet out of the ledger
 	retry   map[control.PodID]*trouble
@@ -142,12 +144,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		rested := time.Now().Add(rest(time.Since(begun)))
 		if err != nil && ctx.Err() == nil {
 			a.opt.Log.WarnContext(ctx, "reconcile did not finish, will retry", "err", err)
-			next = time.Now().Add(time.Second).UnixMilli()
+			next = wallclock.Now().Add(time.Second).UnixMilli()
 		}
 		full = false
 		wait := time.Hour
 		if next != 0 {
-			wait = max(0, time.Until(time.UnixMilli(next)))
+			wait = max(0, time.UnixMilli(next).Sub(wallclock.Now()))
 		}
 		wake.Reset(wait)
 		select {
@@ -241,9 +243,9 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	targets := a.probeTargets(have)
 	a.opt.Probes.Set(targets)
 
-	now := time.Now().UnixMilli()
+	now := wallclock.Now().UnixMilli()
 	health := a.health(targets)
-	facts := plan.Facts{Health: health, Images: a.images(), Busy: a.held(now), Stale: a.stale(), Now: now}
+	facts := plan.Facts{Health: health, Images: a.images(), Busy: a.held(), Stale: a.stale(), Now: now, Ring: a.ringTime(now)}
 	if a.opt.Lease != nil {
 		facts.Lease = a.opt.Lease.Lease(a.index)
 	}
@@ -259,10 +261,11 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 		steps = steps[n:]
 	}
 	for id, t := range a.retry {
+		left := time.Until(t.at)
 		switch {
-		case t.at > now:
-			if wake == 0 || t.at < wake {
-				wake = t.at
+		case left > 0:
+			if at := now + (left + time.Millisecond - 1).Milliseconds(); wake == 0 || at < wake {
+				wake = at
 			}
 		case !a.busy[id]: // its turn came, and there is nothing more to do
 			delete(a.retry, id)
@@ -279,11 +282,29 @@ func (a *Agent) refresh() (changed bool) {
 		if s.Index() == a.index {
 			return
 		}
+		a.ring = ringClock{time: s.Time(), at: time.Now(), fresh: a.index != 0}
 		changed, a.index = true, s.Index()
 		a.wants.Update(s, a.opt.Node, a.opt.Content)
 		a.tables = wire.Compile(wire.FromState(s, a.opt.Node, a.opt.Content))
 	})
 	return changed
+}
+
+// ringClock is ring time as it was when this node last heard of it.
+type ringClock struct {
+	time  int64     // ms since 1970
+	at    time.Time // by the clock that does not jump
+	fresh bool      // the entry that says so came while this agent ran: it was then just made
+}
+
+// ringTime is about what ring time is now: what it was at the newest entry, and the time since. Before this agent has seen an
+// entry come that may be long ago, and this machine's clock, which says now, is believed as well.
+func (a *Agent) ringTime(now int64) int64 {
+	t := a.ring.time + time.Since(a.ring.at).Milliseconds()
+	if a.ring.fresh {
+		return t
+	}
+	return max(t, now)
 }
 
 // wire brings the packet filter and the names to the tables. Endpoints leave here, before any pod is stopped.

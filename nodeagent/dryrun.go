@@ -17,6 +17,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
@@ -73,7 +74,7 @@ func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
 		out.Losses, err = n.losses(s, content, req.Without)
 		return out, err
 	}
-	run := dryRun{s: s, content: content, now: max(time.Now().UnixMilli(), s.Time())}
+	run := dryRun{s: s, content: content, now: max(wallclock.Now().UnixMilli(), s.Time())}
 	if err := run.step(cluster.Input{Activate: &activate}); err != nil {
 		return api.Plan{}, err
 	}
@@ -314,7 +315,7 @@ func workload(s *cluster.State, p *control.Pod) desired.Key {
 func (n *Node) actions(s *cluster.State, content desired.Content) []api.Action {
 	wants := plan.NewWants()
 	wants.Update(s, n.Agent.opt.Node, content)
-	facts := plan.Facts{Now: time.Now().UnixMilli(), Images: map[string]bool{}}
+	facts := plan.Facts{Now: wallclock.Now().UnixMilli(), Images: map[string]bool{}}
 	for _, p := range wants.Want {
 		for c := range p.Containers() {
 			facts.Images[p.ImageOf(c)] = n.Agent.opt.Containers.Present(c.Image, p.Images[c.Image])

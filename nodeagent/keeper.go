@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/keep"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 )
 
 // Members is what the agent needs of the gossip: hints on who is there.
@@ -141,7 +142,7 @@ func (k *Keeper) look() (inputs []cluster.Input, wait int64) {
 		up := k.opt.Up()
 		return &up
 	}
-	f.Wall = time.Now().UnixMilli()
+	f.Wall = wallclock.Now().UnixMilli()
 	heard := k.opt.Heard()
 	f.Heard = make(map[place.NodeID]int64, len(heard))
 	k.mu.Lock()

@@ -6,12 +6,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
@@ -29,7 +29,7 @@ func (n *Node) losses(s *cluster.State, content desired.Content, without []strin
 	if err != nil {
 		return nil, err
 	}
-	rest := dryRun{s: s.Snapshot(), content: content, now: max(time.Now().UnixMilli(), s.Time()), silent: down(s)}
+	rest := dryRun{s: s.Snapshot(), content: content, now: max(wallclock.Now().UnixMilli(), s.Time()), silent: down(s)}
 	if err := rest.settle(); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
@@ -75,7 +76,7 @@ func nodeState(n *cluster.Node) string {
 		return "Joining"
 	case n.Unsteady:
 		return "Unsteady"
-	case n.Restarting > time.Now().UnixMilli():
+	case n.Restarting > wallclock.Now().UnixMilli():
 		return "Restarting"
 	}
 	return "Ready"
@@ -141,7 +142,7 @@ func (n *Node) Where() (out api.NodeState) {
 // CreateToken makes a token for one machine.
 func (n *Node) CreateToken(ctx context.Context, life time.Duration) (api.Token, error) {
 	text, id, hash := n.Facts.NewToken()
-	expires := time.Now().Add(life)
+	expires := wallclock.Now().Add(life)
 	out, err := n.Agent.opt.Ledger.Append(ctx, cluster.Input{Token: &cluster.Token{ID: id, Hash: hash, Expires: expires.UnixMilli()}})
 	if err != nil {
 		return api.Token{}, err

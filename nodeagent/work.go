@@ -25,7 +25,7 @@ type result struct {
 
 // trouble is a pod whose last action failed: it is left alone until its back-off ends, then tried again.
 type trouble struct {
-	at        int64 // ms since 1970
+	at        time.Time // by the clock that does not jump
 	failures  int
 	container string
 	what      plan.Trouble
@@ -105,7 +105,7 @@ func (a *Agent) fail(ctx context.Context, r result) {
 		t.what.Reason = "FailedKillPod"
 	}
 	wait := min(250*time.Millisecond<<min(t.failures-1, 16), most)
-	t.at = time.Now().Add(wait).UnixMilli()
+	t.at = time.Now().Add(wait)
 	if p := a.wants.Want[r.pod]; p != nil {
 		t.deleting = p.Deleting != 0
 	}
@@ -115,7 +115,7 @@ func (a *Agent) fail(ctx context.Context, r result) {
 
 // held are the pods the planner leaves alone: those being worked on, and those waiting out a failure. A pod
 // that was told to stop since it failed is not held: its failure is of no more interest.
-func (a *Agent) held(now int64) map[control.PodID]bool {
+func (a *Agent) held() map[control.PodID]bool {
 	out := make(map[control.PodID]bool, len(a.busy)+len(a.gone)+len(a.retry))
 	for id := range a.busy {
 		out[id] = true
@@ -133,7 +133,7 @@ func (a *Agent) held(now int64) map[control.PodID]bool {
 			delete(a.retry, id)
 			continue
 		}
-		if t.at > now && (p.Deleting != 0) == t.deleting {
+		if time.Until(t.at) > 0 && (p.Deleting != 0) == t.deleting {
 			out[id] = true
 		}
 	}

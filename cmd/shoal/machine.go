@@ -26,6 +26,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/engine/wire"
 	"github.com/shoal-dev/shoal/internal/residence"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/containers"
@@ -86,6 +87,7 @@ type machine struct {
 	sourceNow  api.Source
 	warnings   []string // of this host
 	pulls      pulls
+	clocks     clocks
 	ownPush    atomic.Int64  // until when a push to this node is judged by who shows it, ms since 1970; 0: none is
 	pushShown  chan struct{} // it is over
 	closers    []func() error
@@ -184,6 +186,7 @@ func (m *machine) openLedger(ctx context.Context) (err error) {
 	o := ledger.Options[*cluster.State, cluster.Outcome]{
 		Dir: m.dir.Path("ledger"), Node: m.dir.Node.ID, Boot: m.dir.Boot.ID, Content: m.content, Log: m.log, Machine: ledger.Cluster(),
 		Transport: ledger.NewTransport(m.peers.RaftStream(), m.log), Forward: m.forward, Fetch: m.fetch, Wanted: m.wanted, Alive: m.alive,
+		ClockOff: m.clockOff, Now: wallclock.Now,
 	}
 	if len(m.peers.Seeds()) == 0 { // who joined waits for the ledger of the ring
 		o.Genesis = &cluster.Genesis{

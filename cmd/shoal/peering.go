@@ -19,6 +19,8 @@ import (
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/internal/deadline"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/containers"
@@ -88,7 +90,7 @@ func (m *machine) openPeers(ctx context.Context) error {
 	}
 	m.peers, err = peers.Open(peers.Options{
 		Dir: dir, Key: m.dir.Node.Key, Listen: at.peer, Log: m.log, Known: m.knows, Members: m.members, Admit: m.admit,
-		MayHold: m.votes, Keyring: m.gossipKeys,
+		MayHold: m.votes, Keyring: m.gossipKeys, Now: wallclock.Now,
 	})
 	if err != nil {
 		return err
@@ -139,7 +141,7 @@ func (m *machine) beginRing(dir string) error {
 	}
 	identity := make([]byte, 16)
 	rand.Read(identity)
-	return peers.Begin(dir, hex.EncodeToString(identity), m.dir.Node.Key, time.Now())
+	return peers.Begin(dir, hex.EncodeToString(identity), m.dir.Node.Key, wallclock.Now())
 }
 
 // join asks to be taken into the ring of the token. One that is in it already goes on.
@@ -157,7 +159,7 @@ func (m *machine) join(ctx context.Context, dir, member string, at ports) error 
 	default:
 		return fmt.Errorf("this node belongs to ring %.8s, the token is of ring %.8s: use another data directory, or `shoal leave` first", member, token.Ring)
 	}
-	reply, err := peers.Join(ctx, m.opt.join, token, peers.Joining{Dir: dir, Key: m.dir.Node.Key, Name: m.opt.name(), Peer: at.peer, Gossip: at.gossip})
+	reply, err := peers.Join(ctx, m.opt.join, token, peers.Joining{Dir: dir, Key: m.dir.Node.Key, Name: m.opt.name(), Peer: at.peer, Gossip: at.gossip, Now: wallclock.Now})
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -241,7 +243,7 @@ func (m *machine) admit(ctx context.Context, r peers.JoinRequest) error {
 	}) {
 		return errNotYet
 	}
-	if err := grant.Judge(r, time.Now()); err != nil {
+	if err := grant.Judge(r, wallclock.Now()); err != nil {
 		return err
 	}
 	out, err := m.ledger.Append(ctx, cluster.Input{Join: &cluster.Join{
@@ -353,8 +355,14 @@ func (m *machine) fetch(ctx context.Context, from place.NodeID, digests []desire
 	return nil
 }
 
+// renewal is what a node says with the renewal of its lease.
+type renewal struct {
+	Wall int64 `json:"wall"` // what its clock says, ms since 1970
+}
+
 // leaseAsked grants a lease, if this node leads.
-func (m *machine) leaseAsked(ctx context.Context, from place.NodeID, _ struct{}) (uint64, error) {
+func (m *machine) leaseAsked(ctx context.Context, from place.NodeID, r renewal) (uint64, error) {
+	m.clocks.note(from, r.Wall, deadline.Now())
 	k := m.peering.keeper.Load()
 	if k == nil {
 		return 0, errNotYet
@@ -362,16 +370,26 @@ func (m *machine) leaseAsked(ctx context.Context, from place.NodeID, _ struct{})
 	return k.Renew(ctx, from)
 }
 
+// clockOff is how far this node's clock is off the voters'.
+func (m *machine) clockOff() (off time.Duration, known bool) {
+	l := m.peering.ledger.Load()
+	if l == nil {
+		return 0, false
+	}
+	return m.clocks.off(m.dir.Node.ID, ringPart{m}.Voters(), wallclock.Now().UnixMilli(), deadline.Now())
+}
+
 // renewLease asks the leader, who may be this node.
 func (m *machine) renewLease(ctx context.Context) (index uint64, err error) {
+	mine := renewal{Wall: wallclock.Now().UnixMilli()}
 	leader, known := m.ledger.Leader()
 	switch {
 	case !known:
 		return 0, nodeagent.ErrNotLeading
 	case leader == m.dir.Node.ID:
-		return m.leaseAsked(ctx, leader, struct{}{})
+		return m.leaseAsked(ctx, leader, mine)
 	}
-	return index, m.peers.Call(ctx, leader, pathLease, struct{}{}, &index)
+	return index, m.peers.Call(ctx, leader, pathLease, mine, &index)
 }
 
 // voted takes the render of another node.

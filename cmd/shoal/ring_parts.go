@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/internal/deadline"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
@@ -191,7 +192,7 @@ func (m *machine) farewell() {
 	if nodes < 2 || !m.knowsItself() {
 		return
 	}
-	out, err := m.ledger.Append(ctx, cluster.Input{Restarting: &cluster.Restarting{Until: time.Now().Add(awayFor).UnixMilli()}})
+	out, err := m.ledger.Append(ctx, cluster.Input{Restarting: &cluster.Restarting{Until: wallclock.Now().Add(awayFor).UnixMilli()}})
 	if err == nil && out.Rejected != "" {
 		err = errors.New(out.Rejected)
 	}

@@ -65,6 +65,7 @@ type Facts struct {
 	Busy   map[control.PodID]bool // pods something is being done to: left alone
 	Stale  map[control.PodID]bool // pods whose volumes may not be as the newest want has them
 	Now    int64                  // ms since 1970
+	Ring   int64                  // the same by the ring's time, as far as it is known; 0: by Now
 	Lease  Lease
 	// Unrendered are pods of which something has not come out of a render of this node's own, and why. What is in no
 	// commit is not run, whoever has put it into the ledger: such pods are not begun. Those that were go on.
@@ -89,6 +90,10 @@ func Withheld(p *Pod, facts Facts) Trouble {
 	}
 	return Trouble{}
 }
+
+// setBack is how far in the future an end may lie, in ms, before it is held for one by a clock that was set back since: who
+// waits for it to come might wait for years.
+const setBack = 5_000
 
 // Backoff is Kubernetes' delay before a container is started again: none after the first failure, then 10 s,
 // doubled each time, 5 minutes at most; a run of 10 minutes clears the account (kubelet's
@@ -181,9 +186,11 @@ func (p *podPlan) unrendered() bool { return p.facts.Unrendered[p.pod.ID] != (Tr
 // evictionGrace is what a pod gets that used more of the node than it may, in seconds, as in Kubernetes.
 const evictionGrace = 1
 
-// graceLeft is what remains of a pod's grace in seconds, at least 0: a restarted agent does not begin anew.
+// graceLeft is what remains of a pod's grace in seconds, at least 0: a restarted agent does not begin anew. It is counted by
+// the ring's time, for the ring has said when it began; this machine's clock may be an hour off.
 func (p *podPlan) graceLeft() int64 {
-	return max(0, (p.pod.Deleting+p.pod.Grace*1000-p.facts.Now+999)/1000)
+	now := cmp.Or(p.facts.Ring, p.facts.Now)
+	return max(0, (p.pod.Deleting+p.pod.Grace*1000-now+999)/1000)
 }
 
 // specGrace is terminationGracePeriodSeconds; Kubernetes' default is 30.
@@ -336,7 +343,7 @@ func (p *podPlan) keep(c *corev1.Container, policy corev1.RestartPolicy) bool {
 		if got.Started != 0 && got.Finished-got.Started >= clearAfter {
 			streak = 1
 		}
-		if at := got.Finished + Backoff(streak); p.facts.Now < at {
+		if at := got.Finished + Backoff(streak); p.facts.Now < at && p.facts.Now > got.Finished-setBack {
 			p.wakeAt(at)
 			return false
 		}

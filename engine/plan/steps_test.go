@@ -151,6 +151,10 @@ start    dev/web-p/app #1  # exited with 3; streak 1
 		{"second failure waits 10 s", one, up(ended("app-1", 1, 1, 1)), 5 * second, Facts{}, nil, `
 look again at 11000 ms
 `},
+		{"the clock was set back by an hour since: nobody waits that long", one, up(ended("app-1", 1, 1, 1)), -60 * minute, Facts{Images: map[string]bool{"a": true}}, nil, `
+remove   dev/web-p/app  # only the last two instances are kept
+start    dev/web-p/app #2  # exited with 1; streak 2
+`},
 		{"10 s are over", one, up(ended("app-1", 1, 1, 1)), 11 * second, Facts{Images: map[string]bool{"a": true}}, nil, `
 remove   dev/web-p/app  # only the last two instances are kept
 start    dev/web-p/app #2  # exited with 1; streak 2
@@ -201,6 +205,9 @@ stop     dev/web-p/app  # scaled down; 0 s
 `},
 		{"a clock that is behind lends no grace", one, up(runs("app-0")), -minute, Facts{}, deleting, `
 stop     dev/web-p/app  # scaled down; 30 s
+`},
+		{"a clock that is ahead takes none away", one, up(runs("app-0")), 60 * minute, Facts{Ring: begin + 10*second}, deleting, `
+stop     dev/web-p/app  # scaled down; 20 s
 `},
 		{"stopped", one, up(ended("app-0", 0, 0, 0)), 0, Facts{}, deleting, `
 teardown dev/web-p  # scaled down
