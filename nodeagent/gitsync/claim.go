@@ -37,15 +37,9 @@ func (m *Mirror) openClaim() error {
 		return err
 	}
 	var kept keptClaim
-	if err := json.Unmarshal(b, &kept); err == nil {
-		err = kept.Claim.Check()
-	} else {
-		kept = keptClaim{}
+	if json.Unmarshal(b, &kept) == nil && kept.Claim.Check() == nil && kept.URL == m.urlSum() {
+		m.claim.Store(&kept.Claim)
 	}
-	if err != nil || kept.URL != m.urlSum() {
-		return nil
-	}
-	m.claim.Store(&kept.Claim)
 	return nil
 }
 

@@ -355,11 +355,15 @@ func TestClaimIsKept(t *testing.T) {
 		t.Errorf("of another repository: %+v", got)
 	}
 	m.Close()
-	if err := os.WriteFile(dir+".claim", []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := again("file://" + u.dir).Claim(); got != (source.Claim{}) {
-		t.Errorf("of a file that is none: %+v", got)
+	for _, text := range []string{"{", `{"url":"` + m.urlSum() + `","claim":{"read":true,"ring":"x"}}`} {
+		if err := os.WriteFile(dir+".claim", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m = again("file://" + u.dir + "-other")
+		if got := m.Claim(); got != (source.Claim{}) {
+			t.Errorf("of a file that is none: %+v", got)
+		}
+		m.Close()
 	}
 }
 

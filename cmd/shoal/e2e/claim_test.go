@@ -238,21 +238,24 @@ func TestFeature_R2_HeldRingOfThree(t *testing.T) {
 	leader, rest := r.around(r.leader())
 	leader.Stop()
 	rest[0].Eventually(30*time.Second, func() error {
-		if name, err := rest[0].leads(); err != nil || name == leader.name {
-			return fmt.Errorf("%s leads; %v", name, err)
+		name, err := rest[0].leads()
+		if err == nil && name == leader.name {
+			err = fmt.Errorf("%s leads", name)
 		}
-		return nil
+		return err
 	})
 	stays("another node leads")
 	leader.Start()
 	for _, n := range r.nodes {
 		n.must("mount", "-t", "tmpfs", "none", f.dir)
 	}
-	for _, n := range r.nodes {
+	for _, n := range r.nodes { // all at once: what each of them knows is from its disk
 		n.Stop()
-		n.Start()
-		first.Eventually(60*time.Second, func() error { return r.whole(3) })
 	}
+	for _, n := range r.nodes {
+		n.Start()
+	}
+	first.Eventually(60*time.Second, func() error { return r.whole(3) })
 	stays("all were restarted without the forge")
 	for _, n := range r.nodes {
 		n.must("umount", f.dir)
