@@ -18,8 +18,10 @@ type clocks struct {
 // reading is what a clock said.
 type reading struct{ wall, at int64 } // ms since 1970; by this node's clock that does not jump
 
-// clockFresh is how old a reading may be, in ms: some renewals.
-const clockFresh = 5_000
+const (
+	clockFresh = 5_000 // ms: how old a reading may be, some renewals
+	clockApart = 5_000 // ms: what is further apart does not say the same
+)
 
 // note takes in what a node's clock says at a time; 0 is no word.
 func (c *clocks) note(node place.NodeID, wall, at int64) {
@@ -35,8 +37,8 @@ func (c *clocks) note(node place.NodeID, wall, at int64) {
 }
 
 // off is how far this node's clock, which says wall at a time, is ahead of the median of the voters', its own among them; not known
-// unless a majority of them was heard of lately. Of an even number of clocks the two in the middle count, and of them
-// the one that this clock is nearer to. Nodes that vote no more are forgotten.
+// unless a majority of them was heard of lately, nor when of an even number of clocks the two in the middle are far apart.
+// Nodes that vote no more are forgotten.
 func (c *clocks) off(self place.NodeID, voters []place.NodeID, wall, at int64) (off time.Duration, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,9 +56,9 @@ func (c *clocks) off(self place.NodeID, voters []place.NodeID, wall, at int64) (
 		return 0, false
 	}
 	slices.Sort(ahead)
-	median := ahead[len(ahead)/2]
-	if other := ahead[(len(ahead)-1)/2]; max(other, -other) < max(median, -median) {
-		median = other
+	low, high := ahead[(len(ahead)-1)/2], ahead[len(ahead)/2]
+	if high-low > clockApart {
+		return 0, false
 	}
-	return time.Duration(median) * time.Millisecond, true
+	return time.Duration(low+(high-low)/2) * time.Millisecond, true
 }

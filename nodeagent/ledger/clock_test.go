@@ -53,6 +53,52 @@ func TestClockSetBack(t *testing.T) {
 	})
 }
 
+// A clock that jumps ahead, or was ahead all the time, leads ring time nowhere unless the voters' clocks say the same; nor
+// does one of which nobody has heard what they say.
+func TestFault_U8_ClockAheadOfTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mine, others time.Duration // ahead of the bubble's
+		known := true
+		c := clock{now: func() time.Time { return time.Now().Add(mine) }, off: func() (time.Duration, bool) { return mine - others, known }}
+		start := time.Now().UnixMilli()
+		var story []string
+		say := func(what string) {
+			story = append(story, fmt.Sprintf("%s: %s", what, time.Duration(c.read()-start)*time.Millisecond))
+		}
+		c.advance(c.read())
+		time.Sleep(10 * time.Second)
+		say("after 10 s")
+		mine = time.Hour
+		say("an hour ahead of the others")
+		time.Sleep(10 * time.Second)
+		c.advance(c.read())
+		say("10 s later")
+		mine = 10 * 365 * 24 * time.Hour
+		time.Sleep(time.Hour)
+		say("ten years ahead, after an hour without an entry")
+		mine = 3 * time.Second
+		say("3 s ahead")
+		known, mine, others = false, 48*time.Hour, 48*time.Hour
+		say("all were off for two days, and nobody was heard of yet")
+		known = true
+		say("they are heard of")
+		known = false
+		time.Sleep(time.Minute)
+		say("they are silent for a minute")
+		c.advance(c.read())
+		mine = -time.Hour
+		say("set back")
+		want := []string{
+			"after 10 s: 10s", "an hour ahead of the others: 10s", "10 s later: 20s", "ten years ahead, after an hour without an entry: 1h0m20s",
+			"3 s ahead: 1h0m23s", "all were off for two days, and nobody was heard of yet: 1h0m20s", "they are heard of: 49h0m20s",
+			"they are silent for a minute: 49h1m20s", "set back: 49h1m20s",
+		}
+		if got := strings.Join(story, "\n"); got != strings.Join(want, "\n") {
+			t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+		}
+	})
+}
+
 // TestClockJumps runs a ledger with a clock that jumps: ring time is what it should be (toy's step panics when it
 // goes back), and what waits for a time comes.
 func TestClockJumps(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -86,6 +87,14 @@ func Open[S State, O any](ctx context.Context, o Options[S, O]) (*Ledger[S, O], 
 		content: &wanting{Content: o.Content},
 		outbox:  newOutbox[O](),
 		halted:  make(chan struct{}),
+	}
+	if o.ClockOff != nil {
+		l.clock.off = func() (time.Duration, bool) {
+			if l.alone() {
+				return 0, true
+			}
+			return o.ClockOff()
+		}
 	}
 	l.changes, _ = l.Subscribe()
 	var err error

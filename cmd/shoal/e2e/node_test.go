@@ -58,9 +58,10 @@ type Node struct {
 	exited chan struct{}
 	output *output
 
-	name, address string // as the agent is told
-	binary        string // of the agent; default: the one that is tested
-	mark          string // of its instance, where a test needs it while the agent does not answer
+	name, address string   // as the agent is told
+	env           []string // of the agent, beside the test's own
+	binary        string   // of the agent; default: the one that is tested
+	mark          string   // of its instance, where a test needs it while the agent does not answer
 }
 
 // output keeps what an agent printed, to be shown when its test fails.
@@ -176,6 +177,7 @@ func (n *Node) StartWithoutWaiting() {
 		"--disk-pressure", "none", // how full the disk of the tests' host is decides nothing
 	}, n.Args...)
 	cmd := n.command(context.Background(), cmp.Or(n.binary, binary(n.t)), args...)
+	cmd.Env = append(os.Environ(), n.env...)
 	cmd.Stdout, cmd.Stderr = n.output, n.output
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)

@@ -1,0 +1,152 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clockBinary builds a shoal whose agent's clock a test can set.
+func clockBinary(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "shoal")
+	cmd := exec.Command("go", "build", "-tags", "shoal_clock", "-ldflags", "-s -w", "-o", path, "github.com/shoal-dev/shoal/cmd/shoal")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build with a clock that can be set: %v\n%s", err, out)
+	}
+	return path
+}
+
+// clocked has the agents of a ring, which are not started yet, read clocks that setClock sets.
+func (r *ring) clocked() *ring {
+	r.t.Helper()
+	binary := clockBinary(r.t)
+	for _, n := range r.nodes {
+		n.binary = binary
+		n.env = append(n.env, "SHOAL_CLOCK="+n.clockFile())
+		n.setClock(0)
+	}
+	return r
+}
+
+func (n *Node) clockFile() string { return filepath.Join(filepath.Dir(n.Data), "clock") }
+
+// setClock sets the clock of a machine's agent, by so much off the true time.
+func (n *Node) setClock(off time.Duration) {
+	n.t.Helper()
+	temporary := n.clockFile() + ".new"
+	if err := os.WriteFile(temporary, fmt.Append(nil, off.Milliseconds()), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.Rename(temporary, n.clockFile()); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// The clock of the machine that leads jumps, by an hour and by ten years, ahead and back, and so do those of others: the leadership
+// goes to one whose clock is right, ring time goes on as it did, no pod starts again, none that may run once runs twice, commits go
+// on, machines can join, and CronJobs fire once a minute.
+func TestFault_U8_ClocksThatJump(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	r := newRing(t, 3).clocked().start()
+	first := r.nodes[0]
+	first.Image("probe:v1")
+	files := map[string]string{
+		"apps/web/web.cue": replicated("zero"), "apps/one/one.cue": beatingApp,
+		"apps/cron/cron.yaml": fmt.Sprintf(cronYAML, "cron", "Allow", `exit, "0"`),
+	}
+	repo := first.Repository(files)
+	repo.Push("zero")
+	first.Eventually(60*time.Second, func() error { return first.readyOff("", "web-", 3) })
+	w := r.witness("one")
+	w.ran(1)
+	begun := time.Now()
+	serving := fmt.Sprint(r.processes("serve"))
+	runs := map[string]time.Time{} // of the CronJob, by pod: when it was first seen
+	watch := func(span time.Duration) {
+		for end := time.Now().Add(span); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+			for _, n := range r.nodes {
+				s, err := n.Client().Status(context.Background())
+				if err != nil {
+					continue
+				}
+				for _, p := range s.Pods {
+					if _, seen := runs[p.Name]; strings.HasPrefix(p.Name, "cron-") && !seen {
+						runs[p.Name] = time.Now()
+					}
+				}
+				break
+			}
+		}
+	}
+	jumps := []time.Duration{time.Hour, -time.Hour, 10 * year, -10 * year}
+	for i, off := range jumps {
+		leader, rest := r.around(r.leader())
+		at := time.Now()
+		leader.setClock(off)
+		first.Eventually(30*time.Second, func() error {
+			name, err := first.leads()
+			if err == nil && name == leader.name {
+				err = fmt.Errorf("%s leads still, with its clock %s off", name, off)
+			}
+			return err
+		})
+		t.Logf("%s, whose clock was set %s off, led for another %s", leader.name, off, time.Since(at).Round(time.Millisecond))
+		what := fmt.Sprint("jump", i)
+		repo.Write("apps/texts/texts.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: texts}\ndata: {a: "+what+"}\n")
+		repo.Push(what)
+		if _, err := rest[0].Client().CreateToken(context.Background(), time.Hour); err != nil {
+			t.Errorf("no machine can join after a jump of %s: %v", off, err)
+		}
+		rest[0].setClock([]time.Duration{time.Second, -time.Second, 3 * time.Second, -2 * time.Second}[i]) // as clocks are
+		watch(15 * time.Second)
+		leader.setClock(0)
+		watch(3 * time.Second)
+		if err := r.whole(3); err != nil {
+			t.Errorf("after a jump of %s: %v", off, err)
+		}
+	}
+	for _, n := range r.nodes {
+		n.setClock(0)
+	}
+	watch(65 * time.Second)
+	minutes := int(time.Since(begun)/time.Minute) + 1
+	t.Logf("the CronJob ran %d times in %s", len(runs), time.Since(begun).Round(time.Second))
+	if len(runs) > minutes+1 || len(runs) < minutes-1 {
+		t.Errorf("the CronJob ran %d times in %s: %v", len(runs), time.Since(begun).Round(time.Second), runs)
+	}
+	late := 0
+	for _, at := range runs {
+		if time.Since(at) < 65*time.Second {
+			late++
+		}
+	}
+	if late == 0 {
+		t.Error("the CronJob fires no more")
+	}
+	if ran := w.alone(t); ran != 1 {
+		t.Errorf("%d instances of what may run once ran", ran)
+	}
+	if now := fmt.Sprint(r.processes("serve")); now != serving {
+		t.Errorf("servers run %s, and ran %s", now, serving)
+	}
+	s := first.Status()
+	for _, p := range s.Pods {
+		if p.Restarts > 0 || strings.HasPrefix(p.Name, "web-") && p.Created.After(begun) {
+			t.Errorf("pod %s was made %s and restarted %d times", p.Name, p.Created, p.Restarts)
+		}
+	}
+	for _, e := range s.Environments {
+		if off := time.Since(e.Activated); off < -time.Minute || off > 10*time.Minute {
+			t.Errorf("ring time was led astray: the last commit was activated at %s", e.Activated)
+		}
+	}
+}
