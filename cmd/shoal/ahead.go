@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/nodeagent"
@@ -28,11 +26,8 @@ func (a aheadPart) Present(ref, digest string) bool {
 func (a aheadPart) Pulling() bool { return len(a.pulls.list()) > 0 }
 
 func (a aheadPart) Room() (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(a.dir, &s); err != nil {
-		return 0, err
-	}
-	return (int64(s.Bavail) - int64(s.Blocks)/100*nodeagent.AheadRoom) * s.Bsize, nil
+	disk, err := nodeagent.StatDisk(a.dir)
+	return disk.FreeBytes - disk.Bytes/100*nodeagent.AheadRoom, err
 }
 
 func (a aheadPart) PullAhead(ctx context.Context, p *plan.Pod, ref, digest string, room int64) error {
