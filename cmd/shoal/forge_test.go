@@ -50,6 +50,8 @@ type forgeNode struct {
 
 func newForgeWorld(t *testing.T, count int, interval time.Duration) *forgeWorld {
 	w := &forgeWorld{t: t, interval: interval, begun: time.Now(), tip: "0"}
+	w.mu.Lock()
+	defer w.mu.Unlock() // the first nodes look for the others at once
 	for i := range count {
 		w.nodes = append(w.nodes, w.start(i))
 	}

@@ -49,6 +49,7 @@ func TestClientReconnects(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	closed := make(chan bool, 5)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -60,6 +61,7 @@ func TestClientReconnects(t *testing.T) {
 				fmt.Fprint(c, ":1\r\n")
 			}
 			c.Close()
+			closed <- true
 		}
 	}()
 	c := &Client{Addr: l.Addr().String()}
@@ -68,5 +70,6 @@ func TestClientReconnects(t *testing.T) {
 		if n, err := c.Int(context.Background(), "INCR", "x"); n != 1 || err != nil {
 			t.Fatalf("command %d: %d, %v", i, n, err)
 		}
+		<-closed // while it is on its way the client cannot know whether a command was taken
 	}
 }
