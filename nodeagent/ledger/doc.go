@@ -14,7 +14,8 @@
 //
 // Entries are numbered from 1, Genesis, without the entries that raft makes for itself, so a recorded log has the same
 // numbers whatever elections it went through. An entry's time is the greatest of the clocks its leaders gave so far:
-// ring time never goes back. A leader whose clock was set back lets ring time go on at half its pace (clock.go).
+// ring time never goes back. A leader whose clock was set back lets ring time go on at half its pace, and one whose clock is
+// ahead of what the voters' clocks say leads ring time nowhere (clock.go).
 //
 // An entry that changes nothing (it is wrong, it was skipped by hand, it cannot be decoded) is rejected: recorded,
 // logged, and no reason to stop. One that stalls (blobs are missing on this node, the binary is too old) is tried again

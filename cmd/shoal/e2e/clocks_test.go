@@ -92,6 +92,14 @@ func TestFault_U8_ClocksThatJump(t *testing.T) {
 		leader, rest := r.around(r.leader())
 		at := time.Now()
 		leader.setClock(off)
+		what := fmt.Sprint("jump", i) // at once: it is that leader's clock that the ring is to go by
+		repo.Write("apps/texts/texts.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: texts}\ndata: {a: "+what+"}\n")
+		repo.Push(what)
+		for _, e := range first.Status().Environments {
+			if astray := time.Since(e.Activated); e.Commit != repo.Head() || astray < -time.Minute || astray > time.Minute {
+				t.Errorf("ring time was led astray by a jump of %s: commit %.12s was activated at %s", off, e.Commit, e.Activated)
+			}
+		}
 		first.Eventually(30*time.Second, func() error {
 			name, err := first.leads()
 			if err == nil && name == leader.name {
@@ -100,9 +108,6 @@ func TestFault_U8_ClocksThatJump(t *testing.T) {
 			return err
 		})
 		t.Logf("%s, whose clock was set %s off, led for another %s", leader.name, off, time.Since(at).Round(time.Millisecond))
-		what := fmt.Sprint("jump", i)
-		repo.Write("apps/texts/texts.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: texts}\ndata: {a: "+what+"}\n")
-		repo.Push(what)
 		if _, err := rest[0].Client().CreateToken(context.Background(), time.Hour); err != nil {
 			t.Errorf("no machine can join after a jump of %s: %v", off, err)
 		}
@@ -142,11 +147,6 @@ func TestFault_U8_ClocksThatJump(t *testing.T) {
 	for _, p := range s.Pods {
 		if p.Restarts > 0 || strings.HasPrefix(p.Name, "web-") && p.Created.After(begun) {
 			t.Errorf("pod %s was made %s and restarted %d times", p.Name, p.Created, p.Restarts)
-		}
-	}
-	for _, e := range s.Environments {
-		if off := time.Since(e.Activated); off < -time.Minute || off > 10*time.Minute {
-			t.Errorf("ring time was led astray: the last commit was activated at %s", e.Activated)
 		}
 	}
 }
