@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -248,7 +247,7 @@ func TestFault_L4_DiskOfALeader(t *testing.T) {
 	repo.Write("apps/web/web.cue", replicated("two"))
 	repo.git("commit", "-q", "-a", "-m", "two")
 	pushed := rest[0].command(context.Background(), "git", "-C", repo.Dir, "push", "-q", "http://127.0.0.1:7443/repo.git", "HEAD:main")
-	pushed.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+	pushed.Env = gitEnv()
 	if out, err := pushed.CombinedOutput(); err != nil {
 		t.Fatalf("push to %s while the disk of %s is full: %v\n%s", rest[0].name, full.name, err, out)
 	}

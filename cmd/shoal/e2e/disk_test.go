@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -51,7 +50,7 @@ func TestFault_E3_DiskPressure(t *testing.T) {
 	repo.Write("apps/web/web.cue", replicated("two"))
 	repo.git("commit", "-q", "-a", "-m", "two")
 	pushed := leader.command(context.Background(), "git", "-C", repo.Dir, "push", "-q", "http://127.0.0.1:7443/repo.git", "HEAD:main")
-	pushed.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+	pushed.Env = gitEnv()
 	if out, err := pushed.CombinedOutput(); err != nil {
 		t.Fatalf("push: %v\n%s", err, out)
 	}

@@ -133,7 +133,7 @@ func (n *Node) pushStep(repo *Repository, i int) (string, error) {
 	defer cancel()
 	git := func(args ...string) (string, error) {
 		cmd := n.command(ctx, "git", append([]string{"-C", repo.Dir}, args...)...)
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_TERMINAL_PROMPT=0")
+		cmd.Env = gitEnv()
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("git %s: %w: %s", args[0], err, out)
@@ -164,7 +164,7 @@ func (n *Node) pushStep(repo *Repository, i int) (string, error) {
 // hasCommits tells whether a node's repository has commits on its main branch.
 func (n *Node) hasCommits(repo *Repository, ids []string) error {
 	cmd := n.command(context.Background(), "git", "-C", repo.Dir, "fetch", "-q", "http://127.0.0.1:7443/repo.git", "main")
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_TERMINAL_PROMPT=0")
+	cmd.Env = gitEnv()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", n.name, err, out)
 	}

@@ -81,12 +81,17 @@ func (r *Repository) Write(name, text string) {
 	}
 }
 
+// gitEnv has git ask nobody, and do without the settings of who runs the tests.
+func gitEnv() []string {
+	return append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_TERMINAL_PROMPT=0")
+}
+
 func (r *Repository) git(args ...string) string {
 	r.n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := r.n.command(ctx, "git", append([]string{"-C", r.Dir}, args...)...)
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_TERMINAL_PROMPT=0")
+	cmd.Env = gitEnv()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		r.n.t.Fatalf("git %s: %v\n%s\n%s", strings.Join(args, " "), err, out, r.n.describe())
@@ -157,7 +162,7 @@ func (r *Repository) pushInBackground(message string) {
 	r.git("add", "-A")
 	r.git("commit", "-q", "--allow-empty", "-m", message)
 	cmd := r.n.command(context.Background(), "timeout", "2", "git", "-C", r.Dir, "push", "-q", "origin", "HEAD:main")
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+	cmd.Env = gitEnv()
 	_ = cmd.Run() // it is cut off while it watches: the push stands all the same
 	r.git("fetch", "-q", "origin")
 }
