@@ -74,8 +74,8 @@ func TestFault_U8_ClocksThatJump(t *testing.T) {
 			}
 		}
 	}
-	jumps := []time.Duration{time.Hour, -time.Hour, 10 * year, -10 * year}
-	for i, off := range jumps {
+	jumps := []time.Duration{10 * year, -time.Hour, time.Hour, -10 * year}
+	for i, off := range jumps[:rounds(2, 4)] {
 		leader, rest := r.around(r.leader())
 		at := time.Now()
 		leader.setClock(off)
