@@ -126,6 +126,7 @@ type dryRun struct {
 	now     int64
 	steps   int
 	silent  map[place.NodeID]bool // nodes that do nothing: they are lost
+	saw     func(*cluster.State)  // is called after each step; nil: nobody looks
 }
 
 // lost is what the leader would say of a node that is lost, or whose lease is over.
@@ -139,6 +140,9 @@ func (d *dryRun) step(in cluster.Input) error {
 	out := cluster.Step(d.s, cluster.Entry{Index: d.s.Index() + 1, Time: d.now, Input: in}, d.content)
 	if out.Rejected != "" {
 		return errors.New(out.Rejected)
+	}
+	if d.saw != nil {
+		d.saw(d.s)
 	}
 	return nil
 }

@@ -46,6 +46,7 @@ type Input struct {
 	Cordon     *Cordon     `json:"cordon,omitempty"`
 	Taint      *Taint      `json:"taint,omitempty"`
 	Pressure   *Pressure   `json:"pressure,omitempty"`
+	Rebalance  *Rebalance  `json:"rebalance,omitempty"`
 	SetEngine  *SetEngine  `json:"setEngine,omitempty"`
 }
 
@@ -190,6 +191,11 @@ type Cordon struct {
 	ID    place.NodeID `json:"id"`
 	Off   bool         `json:"off,omitempty"`
 	Drain bool         `json:"drain,omitempty"`
+}
+
+// Rebalance moves pods to nodes on which they would clearly be better now, or ends that.
+type Rebalance struct {
+	Off bool `json:"off,omitempty"`
 }
 
 // SetEngine raises the engine version once every member knows it.

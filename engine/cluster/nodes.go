@@ -205,7 +205,7 @@ func (t *tx) cordon(c *Cordon) error {
 			continue
 		}
 		pod := *p
-		pod.Leaving = 0
+		pod.Leaving, pod.Moving = 0, ""
 		if now.Draining {
 			pod.Leaving = max(t.now, 1)
 		}

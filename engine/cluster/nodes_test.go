@@ -108,6 +108,8 @@ func TestFeature_R2(t *testing.T) {
 		"kept":   "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: one" + strings.Replace(strictly, `"true"`, `"true", shoal.dev/isolation: keep`, 1),
 		"bound":  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: one" + strings.Replace(strictly, "{containers", "{nodeSelector: {kubernetes.io/hostname: n1}, containers", 1),
 		"pod":    "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {containers: [{name: main, image: a}]}\n",
+		"two":    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: one" + strings.Replace(strictly, "replicas: 1", "replicas: 2", 1),
+		"kept2":  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: one" + strings.Replace(strings.Replace(strictly, "replicas: 1", "replicas: 2", 1), `"true"`, `"true", shoal.dev/isolation: keep`, 1),
 		"job":    job("", "a"), "tolerant": strings.Replace(workload("web", "3"), "{containers", "{tolerations: [{key: node.kubernetes.io/disk-pressure, operator: Exists}], containers", 1),
 	}
 	for _, c := range []struct {
@@ -175,6 +177,27 @@ func TestFeature_R2(t *testing.T) {
 		{"a short disk: who tolerates that stays, and comes", []string{"commit tolerant", "short n1", "short n2", "short n3", "n1: web; n2: web; n3: web"}},
 		{"short disks everywhere", []string{"short n1", "short n2", "short n3", "commit web1", "nowhere: web", "room n2", "n2: web"}},
 		{"a short disk, and a short absence", []string{"short n1", "down n1", "up n1", "commit web2", "n2: web; n3: web"}},
+		{"rebalance: a node that came back empty gets its share, and no pod goes before its substitute is there", []string{
+			"commit web3", "settle n1 n2 n3", "down n1", "settle n2 n3", "commit none", "settle n2 n3", "commit web3", "settle n2 n3", "fence n1", "up n1", "settle n1", "n2: web ready, web ready; n3: web ready",
+			"rebalance", "n1: web; n2: web leaving, web ready; n3: web ready", "settle n1", "n1: web ready; n2: web ready, web stopping; n3: web ready",
+			"settle n2", "n1: web ready; n2: web ready; n3: web ready", "balanced", "rebalance", "balanced",
+		}},
+		{"rebalance of what may run once: it is stopped first", []string{
+			"drain n2", "drain n3", "commit two", "settle n1", "n1: one ready, one ready", "uncordon n2", "uncordon n3", "rebalance", "n1: one ready, one stopping",
+			"settle n1", "n1: one ready; n2: one", "settle n2", "n1: one ready; n2: one ready", "balanced",
+		}},
+		{"rebalance: what is kept for its node stays", []string{"drain n2", "drain n3", "commit kept2", "settle n1", "uncordon n2", "uncordon n3", "rebalance", "balanced", "n1: one ready, one ready"}},
+		{"rebalance taken back", []string{
+			"drain n2", "drain n3", "commit web2", "settle n1", "uncordon n2", "uncordon n3", "rebalance", "n1: web leaving, web ready; n2: web", "rebalance off", "balanced", "n1: web ready, web ready; n2: web stopping",
+		}},
+		{"rebalance is given up when a substitute does not become ready", []string{
+			"drain n2", "drain n3", "commit web2", "settle n1", "uncordon n2", "uncordon n3", "rebalance", "advance 599", "n1: web leaving, web ready; n2: web", "advance 1", "balanced", "n1: web ready, web ready; n2: web stopping",
+		}},
+		{"rebalance: the node of a pod that moves is lost", []string{
+			"drain n2", "drain n3", "commit web2", "settle n1", "uncordon n2", "uncordon n3", "rebalance", "down n1", "n1: web lost, web lost; n2: web; n3: web", "settle n2 n3", "up n1",
+			"settle n1 n2 n3", "advance 600", "balanced",
+		}},
+		{"rebalance: off a node whose disk is short", []string{"commit web1", "settle n1", "short n1", "rebalance", "n1: web leaving; n2: web", "settle n2", "settle n1", "n2: web ready", "balanced"}},
 		{"leave, drained", []string{"commit web1", "settle n1", "drain n1", "settle n2", "settle n1", "leave n1", "n2: web ready"}},
 		{"leave, lost", []string{"commit web1", "settle n1", "down n1", "settle n2", "commit strict", "settle n2", "ended 0", "fence n1", "ended 1", "leave n1", "n2: one ready", "ended 0"}},
 	} {
@@ -214,6 +237,12 @@ func TestFeature_R2(t *testing.T) {
 				case "short", "room":
 					words := map[string]string{"short": "it is full"}[word]
 					r.Must(cluster.Input{From: cluster.From{Node: id}, Pressure: &cluster.Pressure{Disk: words}})
+				case "rebalance":
+					r.Must(cluster.Input{Rebalance: &cluster.Rebalance{Off: rest == "off"}})
+				case "balanced":
+					if ring, _ := r.State.Ring(); ring.Rebalance != nil {
+						t.Fatalf("step %d: a rebalance goes on: %+v", i, ring.Rebalance)
+					}
 				case "uncordon":
 					r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: id, Off: true}})
 				case "leave":

@@ -267,6 +267,9 @@ func isReady(s corev1.PodStatus) bool {
 // concern has the rules run that a change of p matters to: its owner's, and that of a Pod in Git that waits for
 // the name.
 func (t *tx) concern(p *control.Pod) {
+	if ring, _ := t.s.Ring(); ring.Rebalance != nil {
+		t.balance = true
+	}
 	if hasRule(p.Owner.Key) {
 		t.queue.add(p.Owner.Key)
 	}

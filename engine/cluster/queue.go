@@ -36,8 +36,16 @@ func (t *tx) settleRules() {
 	for {
 		k, ok := t.queue.take()
 		if !ok {
-			if t.settlePending(); len(t.queue.keys) == 0 { // unless a pod that waited gave way to one that came back
+			t.settlePending()
+			switch {
+			case len(t.queue.keys) > 0: // a pod that waited gave way to one that came back
+			case !t.balance:
 				return
+			case t.strict:
+				t.wake(rebalancing, t.now)
+				return
+			default:
+				t.run(rebalancing)
 			}
 			continue
 		}
@@ -69,7 +77,7 @@ func (t *tx) run(k desired.Key) {
 			panic(p)
 		}
 		t.s, t.work = save, work
-		t.s.seating, t.returned = nil, nil
+		t.s.seating, t.returned, t.round, t.balance = nil, nil, nil, false
 		since := t.now
 		if f, ok := t.s.faults.Get(k); ok {
 			since = f.Since
@@ -82,6 +90,8 @@ func (t *tx) run(k desired.Key) {
 	switch k.Kind {
 	case placing.Kind:
 		t.room = true
+	case rebalancing.Kind:
+		t.runRebalance()
 	case "Node":
 		t.runNode(k)
 	case "Pod":

@@ -17,6 +17,8 @@ type Ring struct {
 	Engine     int        `json:"engineNow"` // the engine version that is in force
 	Repository Repository `json:"repository,omitzero"`
 	Term       uint64     `json:"term,omitempty"` // of the log, in which the last leader began to lead
+
+	Rebalance *Rebalancing `json:"rebalance,omitempty"` // that goes on; nil: none does
 }
 
 // Node is a machine with the facts that placing does not need.

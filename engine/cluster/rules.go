@@ -32,7 +32,7 @@ func (t *tx) runPod(k desired.Key) {
 		panic(ruleError{fmt.Errorf("the name is that of a pod of %s", pod.Owner.Key)})
 	case there && pod.Deleting != 0: // its name is not free yet
 	case there && pod.Leaving != 0 && pod.Lost == 0:
-		t.stop(pod, "its node is drained")
+		t.stop(pod, pod.WhyLeaving())
 	case there && pod.Object == o.Digest:
 	case there && t.samePod(pod, o):
 		now := *pod

@@ -87,6 +87,8 @@ type tx struct {
 	queue       queue
 	unfit       map[string]string          // classes of pods that found no node in this Step, with the reason
 	returned    map[string][]control.PodID // pods that resume may bring back, by owner; nil: not looked for yet
+	balance     bool                       // pods may have to be told to move
+	round       *round                     // that is at work; nil: none is
 	room        bool                       // there may be room for pods that found none
 	nextService uint32                     // from where to look for a free cluster IP
 }

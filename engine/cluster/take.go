@@ -63,6 +63,10 @@ func (in Input) String() string {
 		return "no disk pressure on " + clip(string(in.From.Node), 64)
 	case in.Pressure != nil:
 		return "disk pressure on " + clip(string(in.From.Node), 64)
+	case in.Rebalance != nil && in.Rebalance.Off:
+		return "no rebalance"
+	case in.Rebalance != nil:
+		return "rebalance"
 	case in.SetEngine != nil:
 		return "set engine"
 	default:
@@ -76,7 +80,7 @@ func (in Input) kinds() int {
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
-		in.Lead != nil, in.Taint != nil, in.Pressure != nil,
+		in.Lead != nil, in.Taint != nil, in.Pressure != nil, in.Rebalance != nil,
 	} {
 		if set {
 			n++
@@ -129,6 +133,8 @@ func (t *tx) take(in Input) error {
 		return t.taint(in.Taint)
 	case in.Pressure != nil:
 		return t.pressure(in.From, in.Pressure)
+	case in.Rebalance != nil:
+		return t.rebalance(in.Rebalance)
 	case in.SetEngine != nil:
 		return t.setEngine(in.SetEngine)
 	default:

@@ -138,7 +138,7 @@ func (p *planJob) count() {
 		case pod.Deleting != 0:
 			p.stopping++
 		case pod.Leaving != 0 && pod.Lost == 0:
-			p.out.Delete = append(p.out.Delete, Stop{pod.ID, drained})
+			p.out.Delete = append(p.out.Delete, Stop{pod.ID, pod.WhyLeaving()})
 			p.stopping++
 		default:
 			p.active = append(p.active, pod)

@@ -49,7 +49,9 @@ type Pod struct {
 	Fenced  bool  `json:"fenced,omitempty"`
 	Kept    bool  `json:"kept,omitempty"`    // if fenced: it goes on when its node hears of nobody, and waits for it when the node is lost
 	Lost    int64 `json:"lost,omitempty"`    // ring time since which nobody reaches its node; 0: somebody does
-	Leaving int64 `json:"leaving,omitempty"` // ring time since which its node is being drained
+	Leaving int64 `json:"leaving,omitempty"` // ring time since which its node is being drained, or it is moved
+
+	Moving string `json:"moving,omitempty"` // of one that is moved: why
 
 	Ready    int64 `json:"ready,omitempty"`    // ring time since which it is ready; 0: it is not
 	Finished int64 `json:"finished,omitempty"` // ring time at which it succeeded or failed, which is final

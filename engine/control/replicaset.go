@@ -79,7 +79,7 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 			p.Set.Failures++
 			p.Set.RetryAt = now + backoff(setBackoffFirst, setBackoffMost, int64(p.Set.Failures))
 		case pod.Fenced && pod.Leaving != 0 && !pod.Named():
-			p.Delete = append(p.Delete, Stop{pod.ID, drained})
+			p.Delete = append(p.Delete, Stop{pod.ID, pod.WhyLeaving()})
 			held++
 		case pod.Fenced:
 			active = append(active, pod)
@@ -100,14 +100,14 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 
 	missing := int(rs.Replicas) - len(active) - held
 	if surplus := len(active) - int(rs.Replicas); surplus > 0 {
-		active = p.shrink(active, surplus, "scaled down")
+		active = p.shrink(active, surplus, because("scaled down"))
 	}
 	if surplus := len(lost) - int(rs.Replicas); surplus > 0 {
-		p.shrink(lost, surplus, "scaled down while its node was lost")
+		p.shrink(lost, surplus, because("scaled down while its node was lost"))
 	}
 	p.count(active, minReady, now)
 	if surplus := int(p.Set.Available) + len(leaving) - int(rs.Replicas); surplus > 0 {
-		leaving = p.shrink(leaving, surplus, drained)
+		leaving = p.shrink(leaving, surplus, (*Pod).WhyLeaving)
 	}
 	p.countLeaving(leaving, minReady, now)
 	if p.Set.Ready >= rs.Replicas {
@@ -124,14 +124,14 @@ func PlanSet(rs ReplicaSet, minReady, now int64, match func(map[string]string) b
 
 // shrink stops the most dispensable of the pods that Git does not name, over of them if there are as many, and
 // returns those that stay.
-func (p *SetPlan) shrink(active []*Pod, over int, why string) (stay []*Pod) {
+func (p *SetPlan) shrink(active []*Pod, over int, why func(*Pod) string) (stay []*Pod) {
 	slices.SortFunc(active, byDispensable)
 	for _, pod := range active {
 		if over == 0 || pod.Named() {
 			stay = append(stay, pod)
 			continue
 		}
-		p.Delete = append(p.Delete, Stop{pod.ID, why})
+		p.Delete = append(p.Delete, Stop{pod.ID, why(pod)})
 		over--
 	}
 	return stay
@@ -164,8 +164,15 @@ func (p *SetPlan) countLeaving(leaving []*Pod, minReady, now int64) {
 	}
 }
 
-// drained is why a pod is stopped that is to run elsewhere.
-const drained = "its node is drained"
+// WhyLeaving is why a pod is stopped that is to run elsewhere.
+func (p *Pod) WhyLeaving() string {
+	if p.Moving != "" {
+		return "it is moved: " + p.Moving
+	}
+	return "its node is drained"
+}
+
+func because(why string) func(*Pod) string { return func(*Pod) string { return why } }
 
 // Named tells whether Git names the pod itself, rather than an owner it was made for.
 func (p *Pod) Named() bool { return p.Source.Kind == "Pod" }

@@ -35,7 +35,8 @@
 // What goes wrong: agents are killed, machines lose their power with what the disk had not synced, all machines at once;
 // agents stand still, and whole machines; the ring is split, nodes are cut off both ways or one way, for seconds or for
 // many minutes, or flap; messages are lost, late, doubled, and overtake each other; wall clocks are set; disks are slow;
-// the gossip suspects who is there; agents restart as announced, and are late; nodes are drained; disks are short. Often it meets the node
+// the gossip suspects who is there; agents restart as announced, and are late; nodes are drained, and pods moved for a rebalance; disks
+// are short. Often it meets the node
 // that leads, and a node that has just come back.
 //
 // What is not in it: nodes that join or leave, changes of who votes, snapshots that a node gets instead of the log, and

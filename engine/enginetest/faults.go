@@ -121,6 +121,7 @@ var kinds = []struct {
 	{"restart", 3, (*faults).announce},
 	{"drain", 2, (*faults).drain},
 	{"full disk", 4, (*faults).fullDisk},
+	{"rebalance", 4, (*faults).rebalance},
 }
 
 // strike does one thing that goes wrong.
@@ -432,6 +433,13 @@ func (f *faults) drain(m *machine) {
 			f.w.cordon(m, true)
 		}
 	})
+}
+
+// rebalance is a command that is given to some node, and taken back now and then.
+func (f *faults) rebalance(m *machine) {
+	if m.there() {
+		m.submit(cluster.Input{Rebalance: &cluster.Rebalance{Off: f.w.chance(100)}}, nil)
+	}
 }
 
 // fullDisk has a disk run full, so that its node wants no more pods.

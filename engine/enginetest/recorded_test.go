@@ -194,6 +194,9 @@ spec: {containers: [{name: main, image: bare}]}
 	r.Step(cluster.Input{NodeDown: &cluster.NodeDown{ID: Node(2).ID, Term: 2}})
 	r.Advance(700)
 	r.Settle()
+	r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: Node(1).ID, Off: true}})
+	r.Must(cluster.Input{Rebalance: &cluster.Rebalance{}})
+	r.Settle()
 }
 
 func batchStory(r *Ring) {

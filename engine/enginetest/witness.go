@@ -257,6 +257,9 @@ func (t *witness) rested() {
 			w.violated("I7", "the ledger has node %s as down %v, unsteady %v, with disk pressure %q", n.Name, n.Down, n.Unsteady, n.DiskPressure)
 		}
 	}
+	if ring, _ := s.Ring(); ring.Rebalance != nil {
+		w.violated("I7", "a rebalance goes on: %+v", *ring.Rebalance)
+	}
 	for e := range s.Ended().Values() {
 		w.violated("I7", "pod %s/%s of node %s is not taken down", e.Namespace, e.Name, e.Node)
 	}

@@ -101,6 +101,8 @@ type nodesBackend interface {
 	Rotate(ctx context.Context, what string) (Rotation, error)
 	Claim(ctx context.Context) (Claim, error)
 	TakeClaim(ctx context.Context, shown string) (Claim, error)
+	PlanRebalance(ctx context.Context) (Rebalance, error)
+	Rebalance(ctx context.Context, off bool) error
 }
 
 func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
@@ -116,6 +118,7 @@ func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
 	}))
 	s.taints(mux, b)
 	s.claims(mux, b)
+	s.rebalance(mux, b)
 	mux.HandleFunc("POST /v1/rotate/{what}", s.answer(func(r *http.Request) (any, error) { return b.Rotate(r.Context(), r.PathValue("what")) }))
 	mux.HandleFunc("POST /v1/nodes/{name}/{what}", s.answer(func(r *http.Request) (any, error) {
 		return struct{}{}, b.Change(r.Context(), r.PathValue("name"), r.PathValue("what"))
