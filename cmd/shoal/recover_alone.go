@@ -94,7 +94,7 @@ func readRing(ctx context.Context, dir *store.Dir) (r ringLeft, err error) {
 	if err != nil {
 		return r, err
 	}
-	for deadline := time.Now().Add(readWithin); l.Applied() == 0 && time.Now().Before(deadline) && ctx.Err() == nil; {
+	for deadline := time.Now().Add(readWithin); !l.Idle() && time.Now().Before(deadline) && ctx.Err() == nil; {
 		time.Sleep(10 * time.Millisecond) // what was agreed on is stepped as the agent does it, after the opening
 	}
 	l.View(func(s *cluster.State) { r.nodes = slices.Collect(s.Nodes().Values()) })

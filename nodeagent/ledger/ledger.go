@@ -199,6 +199,9 @@ func (l *Ledger[S, O]) Applied() uint64 {
 	return l.applied
 }
 
+// Idle says whether all that this node knows to be committed was applied here.
+func (l *Ledger[S, O]) Idle() bool { return l.queue.idle() }
+
 // Time is the ring time of the last applied entry, in ms since 1970.
 func (l *Ledger[S, O]) Time() int64 {
 	l.mu.RLock()

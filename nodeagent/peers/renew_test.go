@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -238,6 +239,9 @@ func TestFault_A11_AuthorityIsExchangedWithOverlap(t *testing.T) {
 			}
 		}
 		n.hangUp() // so that hands are shaken again
+		await(t, "the others know that it has", func() bool {
+			return !slices.ContainsFunc(all, func(o *machine) bool { return o.talksTo(n.id()) })
+		})
 		talk(t, all...)
 	}
 	for _, n := range all {

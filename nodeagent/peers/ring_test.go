@@ -281,6 +281,18 @@ func (ws *wires) count() (open, shaking int) {
 // hangUp closes the node's connections.
 func (m *machine) hangUp() { m.wires.closeIf(func(place.NodeID) bool { return true }) }
 
+// talksTo says whether a connection to a node is open, as far as this one knows.
+func (m *machine) talksTo(node place.NodeID) bool {
+	m.wires.mu.Lock()
+	defer m.wires.mu.Unlock()
+	for w := range m.wires.all {
+		if w.node == node {
+			return true
+		}
+	}
+	return false
+}
+
 // leaf is the node's certificate.
 func (m *machine) leaf() *x509.Certificate { return m.cert.Load().Leaf }
 
