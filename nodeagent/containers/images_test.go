@@ -264,3 +264,27 @@ func TestReferences(t *testing.T) {
 		}
 	}
 }
+
+// A container whose tag was not known when its commit was activated, and one whose reference names the digest, start by what
+// the reference leads to here.
+func TestStartByReference(t *testing.T) {
+	n := newNode(t)
+	host, _, _ := strings.Cut(n.image, "/")
+	for _, ref := range []string{n.image, host + "/prog@" + n.digest} {
+		p := n.sandbox(n.podOf("exit", "3"))
+		l := n.launch(p, 0)
+		l.Image, l.Digest = ref, ""
+		if err := n.Start(ctx(t), l); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.exit(p, "main"); got.ExitCode != 3 {
+			t.Errorf("%s: %+v", ref, got)
+		}
+	}
+	p := n.sandbox(n.podOf("exit", "0"))
+	l := n.launch(p, 0)
+	l.Image, l.Digest = host+"/other:1", ""
+	if err := n.Start(ctx(t), l); err == nil || !strings.Contains(err.Error(), "image "+l.Image) {
+		t.Errorf("an image that is not here: %v", err)
+	}
+}

@@ -35,13 +35,21 @@ func (r *Runtime) Start(ctx context.Context, l plan.Launch) error {
 	return nil
 }
 
+// meant is the digest of a container's image: the one fixed at activation or named by the reference, else what the tag
+// that was not known then leads to here by now.
+func (r *Runtime) meant(ctx context.Context, l plan.Launch) (digest.Digest, error) {
+	ctx, cancel := context.WithTimeout(ctx, imageTimeout)
+	defer cancel()
+	return r.store.find(ctx, l.Image, l.Digest)
+}
+
 func (r *Runtime) start(ctx context.Context, l plan.Launch) error {
 	if err := checkID(string(l.Pod.ID)); err != nil {
 		return err
 	}
-	d, err := digest.Parse(l.Digest)
+	d, err := r.meant(ctx, l)
 	if err != nil {
-		return fmt.Errorf("image digest %q: %w", l.Digest, err)
+		return fmt.Errorf("image %s: %w", l.Image, err)
 	}
 	p := r.pod(l.Pod.ID)
 	defer p.starts.lock(l.Container.Name)()

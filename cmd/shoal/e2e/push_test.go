@@ -75,6 +75,11 @@ func TestFeature_G1_PushRuns(t *testing.T) {
 	repo.Write("apps/web/web.cue", webApp("probe:v2", "two"))
 	timeLine(t, repo.Push("another image"))
 	n.Eventually(soon, func() error { return n.answers(page+"/", "probe v2") })
+
+	repo.Write("apps/web/web.cue", webApp("probe:v3", "two"))
+	repo.pushInBackground("an image that comes later")
+	n.Image("probe:v3")
+	n.Eventually(60*time.Second, func() error { return n.answers(page+"/", "probe v3") })
 	if out := repo.Push("nothing new"); !strings.Contains(out, "nothing differs") {
 		t.Errorf("a push of nothing new says:\n%s", out)
 	}
