@@ -25,19 +25,14 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 	if active != nil {
 		in.Previous = active.D
 		if active.Commit == commit && active.D == in.D && slices.Equal(active.Held, held) {
-			return "", nil
+			return "", d.keep(ctx, next.Set, apps) // others were quicker
 		}
 	}
 	if v.held, err = d.held(ctx, env.Name, commit); v.held != "" || err != nil {
 		return "", err
 	}
-	put, err := d.missing(next.Set, apps)
-	if err != nil {
+	if err := d.keep(ctx, next.Set, apps, next.Manifest); err != nil {
 		return "", err
-	}
-	put = append(put, next.Manifest)
-	if err := d.opt.Content.Put(ctx, put...); err != nil {
-		return "", fmt.Errorf("store objects: %w", err)
 	}
 	if active != nil {
 		d.unpin(ctx, env.Name, active.Commit)
@@ -113,6 +108,22 @@ func (d *Deployer) unpin(ctx context.Context, environment string, active source.
 			d.opt.Log.WarnContext(ctx, "old commit not unpinned", "environment", environment, "commit", old.Short(), "err", err)
 		}
 	}
+}
+
+// keep stores what of a set is not on this node, from the apps that have it, and more. The ledger asks for the bytes of few
+// objects; the next commit is compared with those of all that run.
+func (d *Deployer) keep(ctx context.Context, set *desired.Set, apps []Rendered, more ...[]byte) error {
+	put, err := d.missing(set, apps)
+	if err != nil {
+		return err
+	}
+	if put = append(put, more...); len(put) == 0 {
+		return nil
+	}
+	if err := d.opt.Content.Put(ctx, put...); err != nil {
+		return fmt.Errorf("store objects: %w", err)
+	}
+	return nil
 }
 
 // missing are the bytes of a set that the store does not have yet.

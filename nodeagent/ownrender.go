@@ -201,23 +201,26 @@ func (s *search) render(ctx context.Context, declared render.Environment, commit
 	}
 	s.renders++
 	s.opt.Renders.add(s.env.Name, apps)
+	b, err := s.opt.Content.Get(s.env.D)
+	if err != nil {
+		return fmt.Errorf("read what is active: %w", err)
+	}
+	active, err := desired.DecodeSet(b)
+	if err != nil {
+		return err
+	}
+	if err := s.keep(ctx, active, apps); err != nil {
+		return err
+	}
 	if commit != s.env.Commit {
 		return nil
 	}
-	s.compare(s.build(declared, apps))
+	s.compare(s.build(declared, active, apps))
 	return nil
 }
 
 // build is the set that this node would have made of the active commit.
-func (s *search) build(declared render.Environment, rendered []Rendered) (*desired.Set, error) {
-	b, err := s.opt.Content.Get(s.env.D)
-	if err != nil {
-		return nil, err
-	}
-	active, err := desired.DecodeSet(b)
-	if err != nil {
-		return nil, err
-	}
+func (s *search) build(declared render.Environment, active *desired.Set, rendered []Rendered) (*desired.Set, error) {
 	apps := make([]desired.App, len(rendered))
 	for i := range rendered {
 		apps[i] = rendered[i].App

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -287,4 +288,33 @@ func TestLeaderRetires(t *testing.T) {
 			t.Errorf("the leader says %q", said)
 		}
 	})
+}
+
+// A node that lacks the bytes of what runs, since the ring activated it by the word of others, has them once it has rendered that:
+// the next commit is compared with them. So it is when it finds that others were quicker with a commit that it could not judge.
+func TestOwnRenderIsKept(t *testing.T) {
+	for _, quicker := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			first := newDeploys(t)
+			first.u.push(deployment("web") + "---\n" + service("web"))
+			first.look()
+			late := first.other(ownRenders(t, filepath.Join(t.TempDir(), "renders")))
+			store, lost := maps.Clone(first.m.ring.Content), 0
+			for o := range first.m.ring.State.ObjectsOf("dev") {
+				if o.Key.Kind == "Service" {
+					delete(store, o.Digest)
+					lost++
+				}
+			}
+			late.d.opt.Content = memContent{Store: store}
+			if quicker {
+				late.d.opt.Renders = nil
+				late.d.note(Verdict{Environment: "dev", Commit: first.d.active("dev").Commit, Err: errors.New("no majority")})
+			}
+			late.look()
+			if lost != 1 || len(store) != len(first.m.ring.Content) {
+				t.Errorf("quicker %v: %d of %d blobs are here, %d were taken away", quicker, len(store), len(first.m.ring.Content), lost)
+			}
+		})
+	}
 }
