@@ -25,11 +25,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/containers/record"
 )
 
-// The test binary is its own containerd.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "containerd" {
-		os.Exit(DaemonMain(os.Args[2:]))
-	}
 	code := m.Run()
 	containerstest.RemoveBuilt()
 	os.Exit(code)
@@ -69,7 +65,7 @@ func newNode(t testing.TB) *node {
 	n := &node{t: t, o: Options{
 		Instance: instance, DataDir: data, RunDir: run, LogDir: filepath.Join(run, "log"),
 		Shim: containerstest.Shim(t), Runc: containerstest.Runc(t),
-		Daemon: []string{"/proc/self/exe", "containerd"},
+		Daemon: []string{containerstest.Containerd(t), "containerd"},
 		Log:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})),
 	}}
 	n.open()

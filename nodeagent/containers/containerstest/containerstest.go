@@ -4,6 +4,7 @@ package containerstest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"log"
@@ -106,7 +107,8 @@ func must(t testing.TB, err error) {
 func Image(t testing.TB, files map[string][]byte, config v1.Config) v1.Image {
 	t.Helper()
 	b := layer(t, files)
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
+		tarball.WithCompressedCaching, tarball.WithCompressionLevel(gzip.BestSpeed))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,11 +168,23 @@ func layer(t testing.TB, files map[string][]byte) []byte {
 // PushProgram puts an image with the test program (see package prog) as /bin/prog and entrypoint.
 func PushProgram(t testing.TB, host, ref string) (digest string) {
 	t.Helper()
-	return Push(t, host, ref, map[string][]byte{
-		"/bin/prog":   Program(t),
-		"/etc/passwd": []byte("root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/home/web:/bin/sh\n"),
-		"/etc/group":  []byte("root:x:0:\nweb:x:1001:\nextra:x:1002:web\n"),
-	}, v1.Config{Entrypoint: []string{"/bin/prog"}, Env: []string{"FROM=image"}})
+	program.once.Do(func() {
+		program.image = Image(t, map[string][]byte{
+			"/bin/prog":   Program(t),
+			"/etc/passwd": []byte("root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/home/web:/bin/sh\n"),
+			"/etc/group":  []byte("root:x:0:\nweb:x:1001:\nextra:x:1002:web\n"),
+		}, v1.Config{Entrypoint: []string{"/bin/prog"}, Env: []string{"FROM=image"}})
+	})
+	if program.image == nil {
+		t.Fatal("the image of the test program was not made")
+	}
+	return PushImage(t, host, ref, program.image)
+}
+
+// program is the image of the test program: it is compressed once in a test binary, which takes long under the race detector.
+var program struct {
+	once  sync.Once
+	image v1.Image
 }
 
 // Program is the static test program.
@@ -196,6 +210,12 @@ func OlderProgram(t testing.TB) []byte {
 func Shim(t testing.TB) string {
 	t.Helper()
 	return build(t, "./cmd/shoal-shim")
+}
+
+// Containerd builds the containerd of an agent and gives its path; its first argument is "containerd".
+func Containerd(t testing.TB) string {
+	t.Helper()
+	return build(t, "./nodeagent/containers/containerstest/containerd")
 }
 
 // Runc gives the path of the pinned runc, which `make setup` builds.
