@@ -199,8 +199,8 @@ func (l *Ledger[S, O]) Applied() uint64 {
 	return l.applied
 }
 
-// Idle says whether all that this node knows to be committed was applied here.
-func (l *Ledger[S, O]) Idle() bool { return l.queue.idle() }
+// Drained waits until all that this node knows now to be committed was applied here.
+func (l *Ledger[S, O]) Drained(ctx context.Context) error { return l.queue.drained(ctx) }
 
 // Time is the ring time of the last applied entry, in ms since 1970.
 func (l *Ledger[S, O]) Time() int64 {

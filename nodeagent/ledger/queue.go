@@ -129,13 +129,6 @@ func (q *queue) drained(ctx context.Context) error {
 	return nil
 }
 
-// idle says whether nothing waits.
-func (q *queue) idle() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.entries) == 0 && q.before == nil
-}
-
 // length is how many entries wait.
 func (q *queue) length() uint64 {
 	q.mu.Lock()

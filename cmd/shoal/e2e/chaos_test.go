@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -231,26 +230,16 @@ func (r *ring) shuffle() {
 // A disk that is full, the leader's: it takes no commit and leads no more; what runs goes on, the others decide. With room
 // again it catches up.
 func TestFault_L4_DiskOfALeader(t *testing.T) {
-	r := newRing(t, 3)
-	for _, n := range r.nodes {
-		n.must("mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", filepath.Dir(n.Data))
-	}
-	r.start()
+	r := newRing(t, 3).smallDisks().start()
 	first := r.nodes[0]
 	first.Image("probe:v1")
 	repo := first.Repository(map[string]string{"apps/web/web.cue": replicated("one")})
 	repo.Push("first")
 	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 3) })
 	full, rest := r.around(r.leader())
-	filler := filepath.Join(filepath.Dir(full.Data), "filler")
-	_, _ = full.command(context.Background(), "dd", "if=/dev/zero", "of="+filler, "bs=1M").CombinedOutput() // until it is full
+	filler := full.fill()
 	repo.Write("apps/web/web.cue", replicated("two"))
-	repo.git("commit", "-q", "-a", "-m", "two")
-	pushed := rest[0].command(context.Background(), "git", "-C", repo.Dir, "push", "-q", "http://127.0.0.1:7443/repo.git", "HEAD:main")
-	pushed.Env = gitEnv()
-	if out, err := pushed.CombinedOutput(); err != nil {
-		t.Fatalf("push to %s while the disk of %s is full: %v\n%s", rest[0].name, full.name, err, out)
-	}
+	repo.PushBy(rest[0], "two")
 	head := repo.Head()
 	for _, n := range rest {
 		n.Eventually(60*time.Second, func() error {

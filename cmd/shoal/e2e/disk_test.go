@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +12,8 @@ import (
 // A disk that is full, of a machine that does not lead and hears nothing any more: the ring knows, the next commit is
 // rolled out on the others, and `shoal nodes` and `shoal why` say so. With room again it gets pods again.
 func TestFault_E3_DiskPressure(t *testing.T) {
-	r := newRing(t, 3)
+	r := newRing(t, 3).smallDisks()
 	for _, n := range r.nodes {
-		n.must("mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", filepath.Dir(n.Data))
 		n.Args = append(n.Args, "--disk-pressure", "nodefs.available<10%,imagefs.available<15%,nodefs.inodesFree<5%")
 	}
 	r.start()
@@ -27,8 +24,7 @@ func TestFault_E3_DiskPressure(t *testing.T) {
 	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 3) })
 	leader, rest := r.around(r.leader())
 	full, other := rest[0], rest[1]
-	filler := filepath.Join(filepath.Dir(full.Data), "filler")
-	_, _ = full.command(context.Background(), "dd", "if=/dev/zero", "of="+filler, "bs=1M").CombinedOutput() // until it is full
+	filler := full.fill()
 	begun := time.Now()
 	state := func(want string) func() error {
 		return func() error {
@@ -48,12 +44,7 @@ func TestFault_E3_DiskPressure(t *testing.T) {
 	}
 
 	repo.Write("apps/web/web.cue", replicated("two"))
-	repo.git("commit", "-q", "-a", "-m", "two")
-	pushed := leader.command(context.Background(), "git", "-C", repo.Dir, "push", "-q", "http://127.0.0.1:7443/repo.git", "HEAD:main")
-	pushed.Env = gitEnv()
-	if out, err := pushed.CombinedOutput(); err != nil {
-		t.Fatalf("push: %v\n%s", err, out)
-	}
+	repo.PushBy(leader, "two")
 	updated := func() error {
 		on := map[string]int{}
 		for _, p := range leader.Status().Pods {

@@ -107,6 +107,17 @@ func (r *Repository) Push(message string) string {
 	return r.git("push", "origin", "HEAD:main")
 }
 
+// PushBy commits the work tree and pushes it to another machine than the one it was made for.
+func (r *Repository) PushBy(n *Node, message string) {
+	n.t.Helper()
+	r.git("commit", "-q", "-a", "-m", message)
+	pushed := n.command(context.Background(), "git", "-C", r.Dir, "push", "-q", "http://127.0.0.1:7443/repo.git", "HEAD:main")
+	pushed.Env = gitEnv()
+	if out, err := pushed.CombinedOutput(); err != nil {
+		n.t.Fatalf("push to %s: %v\n%s", n.name, err, out)
+	}
+}
+
 // Head is the newest commit.
 func (r *Repository) Head() string { return strings.TrimSpace(r.git("rev-parse", "HEAD")) }
 

@@ -149,6 +149,21 @@ func (r *ring) settled(pods int) {
 	})
 }
 
+// smallDisks puts the data of machines that were not started yet on disks of 512 MiB.
+func (r *ring) smallDisks() *ring {
+	for _, n := range r.nodes {
+		n.must("mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", filepath.Dir(n.Data))
+	}
+	return r
+}
+
+// fill fills the disk of a machine's data with a file, which it returns.
+func (n *Node) fill() (filler string) {
+	filler = filepath.Join(filepath.Dir(n.Data), "filler")
+	_, _ = n.command(context.Background(), "dd", "if=/dev/zero", "of="+filler, "bs=1M").CombinedOutput() // until it is full
+	return filler
+}
+
 // lead has a node lead the ring: agents that lead are restarted until it does.
 func (r *ring) lead(n *Node) {
 	r.t.Helper()
