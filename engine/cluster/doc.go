@@ -33,6 +33,9 @@
 //   - A rule that fails for one object leaves that object as it was and is recorded in Faults; it runs again when
 //     the object changes, at the latest after five minutes. The others go on.
 //   - An input other than a commit that takes too much work leaves the rest of it to the next Tick.
+//   - What an entry says that the ring's engine version does not know is dropped, as an older binary does that decodes it
+//     (asOf), so that a member that asks for something too early harms nobody. Records have no field that the ring's
+//     engine version does not know: snapshots go from any member to any other, and come back whole.
 //   - Bytes that are missing here, or an engine version that this binary does not know, stall the Step: the State
 //     is exactly as it was, and the caller must not step later entries until that was mended.
 //

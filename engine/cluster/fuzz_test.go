@@ -27,6 +27,7 @@ func FuzzStep(f *testing.F) {
 	}
 	add(enginetest.Report(r.Pods()[0], corev1.PodFailed, false))
 	add(enginetest.Gone(r.Pods()[0]))
+	add(cluster.Input{Clock: &cluster.Clock{ID: enginetest.Node(1).ID, Ahead: -7}})
 	add(cluster.Input{From: cluster.From{Node: enginetest.Node(1).ID, Boot: "b", Seq: 7}, Pressure: &cluster.Pressure{Disk: "full"}})
 	add(cluster.Input{Rebalance: &cluster.Rebalance{}})
 	add(cluster.Input{SetEngine: &cluster.SetEngine{Version: 7}})

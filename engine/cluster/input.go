@@ -46,6 +46,7 @@ type Input struct {
 	Cordon     *Cordon     `json:"cordon,omitempty"`
 	Taint      *Taint      `json:"taint,omitempty"`
 	Pressure   *Pressure   `json:"pressure,omitempty"`
+	Clock      *Clock      `json:"clock,omitempty"`
 	Rebalance  *Rebalance  `json:"rebalance,omitempty"`
 	SetEngine  *SetEngine  `json:"setEngine,omitempty"`
 }
@@ -79,6 +80,7 @@ type NodeUp struct {
 	Engine   int               `json:"engine"`           // highest engine version it knows
 	Peer     uint16            `json:"peer,omitempty"`   // port on which it answers other nodes
 	Gossip   uint16            `json:"gossip,omitempty"` // port on which it gossips
+	Tunnel   Tunnel            `json:"tunnel,omitzero"`  // its end of WireGuard, if it has one
 }
 
 // NodeDown says that nobody reaches a machine. That is a hint: what must not run twice stays where it is until
@@ -87,6 +89,10 @@ type NodeDown struct {
 	ID     place.NodeID `json:"id"`
 	Fenced bool         `json:"fenced,omitempty"`
 	Term   uint64       `json:"term,omitempty"` // of the log, in which its leader decided so
+
+	// More were lost at the same time, from engine version 8 on: said one after the other, the pods of the first would be
+	// placed on the second, and lost once more with it. One of which something else is known by now is passed over.
+	More []place.NodeID `json:"more,omitempty"`
 }
 
 // Lead says that a node begins to lead. What leaders of earlier terms decided on nodes is void from here on: it may have
@@ -184,6 +190,13 @@ type Taint struct {
 // Pressure is what its submitter is short of, said whenever that changes.
 type Pressure struct {
 	Disk string `json:"disk,omitempty"` // in words, at most maxText bytes; "": its disk has room
+}
+
+// Clock is what the leader finds of a node's clock, said when it is off that of most voters, and when it is right again.
+type Clock struct {
+	ID    place.NodeID `json:"id"`
+	Ahead int64        `json:"ahead,omitempty"` // ms by which it is ahead, negative if it is behind; 0: it is right
+	Term  uint64       `json:"term,omitempty"`  // in which that leader leads
 }
 
 // Cordon keeps new pods off a node, or lets them back on. With Drain those that are there move to other nodes.

@@ -141,6 +141,9 @@ func (t *tx) jobSpec(d desired.Digest) *batchv1.JobSpec {
 	}
 }
 
+// AttemptsSince is the engine version from which pods of jobs say which attempt they are.
+const AttemptsSince = 8
+
 // shortestBase is how many bytes of a job's name its pods' names have at least.
 const shortestBase = 40
 
@@ -161,6 +164,9 @@ func (t *tx) jobPod(j *control.Job, index string) podSeed {
 	}
 	if j.Owner.UID != "" {
 		seed.source = j.Owner.Key
+	}
+	if ring, _ := t.s.Ring(); ring.Engine >= AttemptsSince {
+		seed.attempt = j.Failed + 1
 	}
 	return seed
 }

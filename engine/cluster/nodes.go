@@ -35,6 +35,9 @@ func (t *tx) nodeUp(n *NodeUp) error {
 	now.ID, now.Name, now.Address, now.Arch, now.Zone = n.ID, n.Name, n.Address, n.Arch, n.Zone
 	now.Labels, now.Capacity = n.Labels, n.Capacity
 	now.Key, now.Engine, now.Peer, now.Gossip = n.Key, n.Engine, n.Peer, n.Gossip
+	if err := t.tunnel(now, n.Tunnel); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
 	if err := t.firstTaints(now, n.Taints); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
@@ -119,6 +122,12 @@ func checkNode(n *NodeUp) error {
 	return nil
 }
 
+const (
+	// TogetherSince is the engine version from which one NodeDown tells of several nodes.
+	TogetherSince = 8
+	maxTogether   = 1000
+)
+
 // nodeDown loses a node, or ends its lease.
 func (t *tx) nodeDown(n *NodeDown) error {
 	old, ok := t.s.nodes.Get(n.ID)
@@ -132,16 +141,31 @@ func (t *tx) nodeDown(n *NodeDown) error {
 		return staleError{fmt.Errorf("node %s: it has returned", old.Name)}
 	case n.Fenced:
 		return t.fence(old)
+	case len(n.More) > maxTogether:
+		return fmt.Errorf("node %s, and %d more: at most %d are lost together", old.Name, len(n.More), maxTogether)
+	case len(n.More) > 0:
+		for _, id := range append([]place.NodeID{n.ID}, n.More...) {
+			if o, ok := t.s.nodes.Get(id); ok && !o.Down && t.now >= o.Restarting {
+				t.lose(o)
+			}
+		}
+		return nil
 	case old.Down:
 		return nil
 	case t.now < old.Restarting:
 		return staleError{fmt.Errorf("node %s: its agent is announced to be away for %d ms more", old.Name, old.Restarting-t.now)}
 	}
+	t.lose(old)
+	return nil
+}
+
+// lose takes a node for lost.
+func (t *tx) lose(old *Node) {
 	now := *old
 	now.Down, now.Lost, now.Restarting, now.Steady, now.Unsteady, now.Doubt = true, max(t.now, 1), 0, 0, false, 0
 	t.s.nodes.set(&t.s, &now)
-	t.wake(nodeKey(n.ID), 0)
-	for _, p := range t.podsOn(n.ID) {
+	t.wake(nodeKey(now.ID), 0)
+	for _, p := range t.podsOn(now.ID) {
 		if p.Finished == 0 && p.Lost == 0 {
 			lost := *p
 			lost.Lost = now.Lost
@@ -149,7 +173,6 @@ func (t *tx) nodeDown(n *NodeDown) error {
 			t.concern(&lost)
 		}
 	}
-	return nil
 }
 
 // lead notes that another node leads.

@@ -198,6 +198,7 @@ func TestFeature_R2(t *testing.T) {
 			"settle n1 n2 n3", "advance 600", "balanced",
 		}},
 		{"rebalance: off a node whose disk is short", []string{"commit web1", "settle n1", "short n1", "rebalance", "n1: web leaving; n2: web", "settle n2", "settle n1", "n2: web ready", "balanced"}},
+		{"a wrong clock: what is there stays, what is new goes elsewhere", []string{"commit web1", "settle n1", "n1: web ready", "wrong n1", "commit web2", "n1: web ready; n2: web", "wrong n2", "wrong n3", "commit web3", "n1: web ready; n2: web; nowhere: web", "right n3", "n1: web ready; n2: web; n3: web"}},
 		{"leave, drained", []string{"commit web1", "settle n1", "drain n1", "settle n2", "settle n1", "leave n1", "n2: web ready"}},
 		{"leave, lost", []string{"commit web1", "settle n1", "down n1", "settle n2", "commit strict", "settle n2", "ended 0", "fence n1", "ended 1", "leave n1", "n2: one ready", "ended 0"}},
 	} {
@@ -237,6 +238,8 @@ func TestFeature_R2(t *testing.T) {
 				case "short", "room":
 					words := map[string]string{"short": "it is full"}[word]
 					r.Must(cluster.Input{From: cluster.From{Node: id}, Pressure: &cluster.Pressure{Disk: words}})
+				case "wrong", "right":
+					r.Must(cluster.Input{Clock: &cluster.Clock{ID: id, Ahead: map[string]int64{"wrong": -300_000}[word]}})
 				case "rebalance":
 					r.Must(cluster.Input{Rebalance: &cluster.Rebalance{Off: rest == "off"}})
 				case "balanced":

@@ -25,6 +25,7 @@ type podSeed struct {
 	labels      map[string]string // on top of the template's
 	images      map[string]string
 	index       string
+	attempt     int32
 	fenced      bool // at most one at a time
 }
 
@@ -38,7 +39,7 @@ func (t *tx) create(seed podSeed) *control.Pod {
 		Owner: seed.owner, Source: seed.source, Object: seed.object, Template: seed.authored, Revision: seed.revision,
 		Labels: merged(object.template.Labels, seed.labels), Created: t.now,
 		Requests: object.requests, HostPorts: object.ports, HostNet: object.template.Spec.HostNetwork,
-		Images: seed.images, Index: seed.index, Fenced: seed.fenced,
+		Images: seed.images, Index: seed.index, Attempt: seed.attempt, Fenced: seed.fenced,
 		Kept: seed.fenced && isKept(&object.template.Spec, object.object),
 	}
 	if p.Owner.UID == "" {

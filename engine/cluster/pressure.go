@@ -19,11 +19,8 @@ var diskPressure = place.Taint{Key: corev1.TaintNodeDiskPressure, Effect: corev1
 // might wait for room for ever, and the roll-out that made them too. What may run once only waits with its node, which
 // cannot say that nothing is left of it while it has no room to hear of that.
 func (t *tx) pressure(from From, in *Pressure) error {
-	ring, _ := t.s.Ring()
 	old, ok := t.s.nodes.Get(from.Node)
 	switch {
-	case ring.Engine < PressureSince:
-		return fmt.Errorf("pressure wants engine version %d, the ring runs %d: every node must be upgraded first", PressureSince, ring.Engine)
 	case !ok:
 		return fmt.Errorf("there is no node %q", clip(string(from.Node), 64))
 	case len(in.Disk) > maxText:

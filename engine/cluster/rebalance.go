@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/shoal-dev/shoal/engine/control"
@@ -38,8 +37,6 @@ var rebalancing = desired.Key{Kind: "Rebalance"}
 func (t *tx) rebalance(in *Rebalance) error {
 	ring, _ := t.s.Ring()
 	switch {
-	case ring.Engine < RebalanceSince:
-		return fmt.Errorf("rebalance wants engine version %d, the ring runs %d: every node must be upgraded first", RebalanceSince, ring.Engine)
 	case in.Off && ring.Rebalance == nil:
 		return errors.New("rebalance: none goes on")
 	case in.Off:

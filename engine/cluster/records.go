@@ -31,9 +31,12 @@ type Node struct {
 	Tainted []Tainted `json:"tainted,omitempty"` // by key, for the taints that pods must leave for
 
 	DiskPressure string `json:"diskPressure,omitempty"` // what its disk is short of, as it says; "": of nothing
+	ClockAhead   int64  `json:"clockAhead,omitempty"`   // ms by which its clock was ahead of most voters' when that was said, negative if it was behind; 0: it is right
 
 	Peer   uint16 `json:"peer,omitempty"`
 	Gossip uint16 `json:"gossip,omitempty"`
+
+	Tunnel Tunnel `json:"tunnel,omitzero"` // its end of WireGuard
 
 	Up         bool  `json:"up,omitempty"`         // it has reported what it has
 	Lost       int64 `json:"lost,omitempty"`       // ring time since which it is down; 0: it is not

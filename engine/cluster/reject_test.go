@@ -95,6 +95,8 @@ func TestRejected(t *testing.T) {
 		{"disk pressure of nobody", cluster.Input{From: cluster.From{Node: "x"}, Pressure: &cluster.Pressure{Disk: "full"}}, `there is no node "x"`, true},
 		{"disk pressure in too many words", cluster.Input{From: owner, Pressure: &cluster.Pressure{Disk: strings.Repeat("x", 1025)}}, "has 1025 bytes, at most 1024 are kept", true},
 		{"disk pressure by hand", cluster.Input{Taint: &cluster.Taint{ID: enginetest.Node(1).ID, Off: true, Taint: place.Taint{Key: "node.kubernetes.io/disk-pressure"}}}, "a node gives it to itself while its disk is short", true},
+		{"clock of nobody", cluster.Input{Clock: &cluster.Clock{ID: "x", Ahead: 1}}, `there is no node "x"`, true},
+		{"clock by hand", cluster.Input{Taint: &cluster.Taint{ID: enginetest.Node(1).ID, Taint: place.Taint{Key: "shoal.dev/clock-skew", Effect: "NoSchedule"}}}, "a node has it while its clock is off that of most voters", true},
 		{"no rebalance to end", cluster.Input{Rebalance: &cluster.Rebalance{Off: true}}, "rebalance: none goes on", true},
 		{"engine goes back", cluster.Input{SetEngine: &cluster.SetEngine{Version: cluster.EngineVersion - 1}}, fmt.Sprintf("engine version %d: it is %d already", cluster.EngineVersion-1, cluster.EngineVersion), true},
 		{"engine a node does not know", cluster.Input{SetEngine: &cluster.SetEngine{Version: cluster.EngineVersion + 1}}, fmt.Sprintf("engine version %d: node n1 knows only %d", cluster.EngineVersion+1, cluster.EngineVersion), true},

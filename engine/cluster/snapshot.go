@@ -88,6 +88,7 @@ func (s *State) Decode(r io.Reader) error {
 	for _, table := range now.tables() {
 		tables[table.name()] = table
 	}
+	var wrong error // the first row that is: of a newer version's State, that version is said before what of it is not known here
 	for {
 		var row snapshotRow
 		err := next(&row)
@@ -97,17 +98,35 @@ func (s *State) Decode(r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("decode state: %w", err)
 		}
-		table, ok := tables[row.Table]
-		if !ok {
-			return fmt.Errorf("decode state: there is no table %q", clip(row.Table, 64))
+		if err := newerState(row); err != nil {
+			return err
 		}
-		if err := table.decode(now, row.Version, row.Record); err != nil {
-			return fmt.Errorf("decode state: %w", err)
+		if wrong != nil {
+			continue
 		}
+		if table, ok := tables[row.Table]; !ok {
+			wrong = fmt.Errorf("there is no table %q", clip(row.Table, 64))
+		} else {
+			wrong = table.decode(now, row.Version, row.Record)
+		}
+	}
+	if wrong != nil {
+		return fmt.Errorf("decode state: %w", wrong)
 	}
 	if got := fmt.Sprintf("%x", now.Hash()); got != head.Hash {
 		return fmt.Errorf("decode state: the records have hash %s, the head says %s", got, head.Hash)
 	}
 	*s = *now
 	return nil
+}
+
+// newerState refuses a ring that is to be stepped by rules that this binary does not have.
+func newerState(row snapshotRow) error {
+	var ring struct {
+		Engine int `json:"engineNow"`
+	}
+	if row.Table != "ring" || json.Unmarshal(row.Record, &ring) != nil || ring.Engine <= EngineVersion {
+		return nil
+	}
+	return fmt.Errorf("decode state: the ring runs engine version %d, this binary knows %d", ring.Engine, EngineVersion)
 }

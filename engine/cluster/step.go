@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -56,6 +57,10 @@ func Step(s *State, e Entry, content desired.Content) Outcome {
 	if !t.fresh(e.Input.From) {
 		return t.finish(s, Outcome{Duplicate: true})
 	}
+	early := ""
+	if ring, ok := t.s.Ring(); ok {
+		e.Input, early = e.Input.asOf(ring.Engine)
+	}
 	save := t.s
 	err := t.apply(e.Input)
 	if why, ok := errors.AsType[stallError](err); ok {
@@ -64,7 +69,9 @@ func Step(s *State, e Entry, content desired.Content) Outcome {
 	if err != nil {
 		t.s = save
 		t.s.seating = nil
-		return t.finish(s, t.reject(e, err))
+		out := t.reject(e, err)
+		out.Rejected = cmp.Or(early, out.Rejected) // what is recorded is what all binaries say
+		return t.finish(s, out)
 	}
 	out := t.finish(s, Outcome{})
 	if out.Rejected != "" { // a record could not be settled: as if the input had panicked

@@ -29,12 +29,12 @@ func (t *tx) taint(in *Taint) error {
 	ring, _ := t.s.Ring()
 	old, ok := t.s.nodes.Get(in.ID)
 	switch {
-	case ring.Engine < TaintsSince:
-		return fmt.Errorf("taints want engine version %d, the ring runs %d: every node must be upgraded first", TaintsSince, ring.Engine)
 	case !ok:
 		return fmt.Errorf("there is no node %q", clip(string(in.ID), 64))
 	case in.Taint.Key == diskPressure.Key && ring.Engine >= PressureSince:
 		return fmt.Errorf("taint %s: a node gives it to itself while its disk is short", diskPressure.Key)
+	case in.Taint.Key == clockSkew.Key && ring.Engine >= ClockSince:
+		return fmt.Errorf("taint %s: a node has it while its clock is off that of most voters", clockSkew.Key)
 	case in.Off && in.Taint.Key == "":
 		return errors.New("taint: no key says which are to go")
 	case !in.Off:
@@ -76,7 +76,7 @@ func withTaint(taints []place.Taint, more place.Taint) []place.Taint {
 
 // firstTaints are those that a machine says it is to have when it comes into the ring; later ones are said to the ring.
 func (t *tx) firstTaints(now *Node, said []place.Taint) error {
-	if ring, _ := t.s.Ring(); now.Up || ring.Engine < TaintsSince {
+	if now.Up {
 		return nil
 	}
 	if len(said) > maxTaints {

@@ -32,6 +32,9 @@ func (in Input) String() string {
 	case in.NodeUp != nil:
 		return "node up " + clip(in.NodeUp.Name, 64)
 	case in.NodeDown != nil:
+		if n := len(in.NodeDown.More); n > 0 {
+			return fmt.Sprintf("node down %s and %d more", clip(string(in.NodeDown.ID), 64), n)
+		}
 		return "node down " + clip(string(in.NodeDown.ID), 64)
 	case in.Lead != nil:
 		return fmt.Sprintf("lead in term %d", in.Lead.Term)
@@ -63,6 +66,10 @@ func (in Input) String() string {
 		return "no disk pressure on " + clip(string(in.From.Node), 64)
 	case in.Pressure != nil:
 		return "disk pressure on " + clip(string(in.From.Node), 64)
+	case in.Clock != nil && in.Clock.Ahead == 0:
+		return "clock is right on " + clip(string(in.Clock.ID), 64)
+	case in.Clock != nil:
+		return "clock is off on " + clip(string(in.Clock.ID), 64)
 	case in.Rebalance != nil && in.Rebalance.Off:
 		return "no rebalance"
 	case in.Rebalance != nil:
@@ -80,7 +87,7 @@ func (in Input) kinds() int {
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
-		in.Lead != nil, in.Taint != nil, in.Pressure != nil, in.Rebalance != nil,
+		in.Lead != nil, in.Taint != nil, in.Pressure != nil, in.Rebalance != nil, in.Clock != nil,
 	} {
 		if set {
 			n++
@@ -133,6 +140,8 @@ func (t *tx) take(in Input) error {
 		return t.taint(in.Taint)
 	case in.Pressure != nil:
 		return t.pressure(in.From, in.Pressure)
+	case in.Clock != nil:
+		return t.clock(in.Clock)
 	case in.Rebalance != nil:
 		return t.rebalance(in.Rebalance)
 	case in.SetEngine != nil:

@@ -1,4 +1,4 @@
-//go:build !shoal_next
+//go:build !shoal_next && !shoal_before
 
 package cluster
 

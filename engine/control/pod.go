@@ -61,6 +61,7 @@ type Pod struct {
 	HostNet   bool              `json:"hostNetwork,omitempty"`
 	Images    map[string]string `json:"images,omitempty"`  // references of its spec -> digest, fixed for its revision
 	Index     string            `json:"index,omitempty"`   // completion index of an Indexed job's pod
+	Attempt   int32             `json:"attempt,omitempty"` // of a job's pod: one more than pods of the job had failed when it was made; 0: not known
 	Counted   bool              `json:"counted,omitempty"` // its end is in its job's counts
 }
 

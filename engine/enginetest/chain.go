@@ -36,7 +36,9 @@ const keptStates = 512
 func newChain(w *World) *chain {
 	c := &chain{w: w, head: cluster.NewState()}
 	b := &batch{term: 1}
-	b.inputs = append(b.inputs, stamped{Epoch, cluster.Input{Genesis: Genesis()}})
+	genesis := Genesis()
+	genesis.Engine = w.mixed.first()
+	b.inputs = append(b.inputs, stamped{Epoch, cluster.Input{Genesis: genesis}})
 	for _, m := range w.nodes {
 		b.inputs = append(b.inputs, stamped{Epoch, cluster.Input{NodeUp: m.up}})
 	}
@@ -80,6 +82,7 @@ func (c *chain) step(e cluster.Entry) {
 		e.Input.NodeDown = &cluster.NodeDown{ID: d.ID, Fenced: d.Fenced, Term: 1 << 60}
 	}
 	out := cluster.Step(c.head, e, w.Content)
+	w.mixed.stepped(w, c.head, e, out)
 	if e.Input.Lead != nil && w.Plant == Amnesia {
 		var err error
 		if c.head, err = amnesia(c.head); err != nil {
@@ -164,9 +167,10 @@ func newReplica(s *cluster.State) (*replica, error) {
 }
 
 // follow steps what the chain has, up to an entry, and compares.
-func (r *replica) follow(c *chain, to uint64, odd bool) error {
+func (r *replica) follow(c *chain, to uint64, m *machine) error {
+	odd := c.w.Plant == OddStep
 	for i := r.state.Index(); i < to; i++ {
-		e, err := reread(c.log[i])
+		e, err := c.w.mixed.read(c.log[i], m.up.Engine)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/keep"
@@ -178,7 +179,7 @@ func (m *machine) keep() {
 		term = m.ledIn
 	}
 	inputs, wait := m.keeper.Look(keep.Facts{
-		State: m.state, Term: term, Alive: alive, Heard: m.heard(now), Now: now, Wall: m.wall(),
+		State: m.state, Term: term, Alive: alive, Heard: m.heard(now), Now: now, Wall: m.wall(), Ahead: m.ahead(),
 		Up: func() *cluster.NodeUp { up := *m.up; up.Labels = maps.Clone(up.Labels); return &up },
 	})
 	m.say(inputs, wait)
@@ -193,6 +194,32 @@ func (m *machine) heard(now int64) map[place.NodeID]int64 {
 		}
 	}
 	return heard
+}
+
+// ahead is how far the clocks of the nodes that renew with this one are ahead of the median of the voters'.
+func (m *machine) ahead() map[place.NodeID]int64 {
+	if m.role != leader {
+		return nil
+	}
+	var voters []int64
+	ahead := map[place.NodeID]int64{}
+	for i, o := range m.w.nodes {
+		if o != m && (!o.there() || !m.w.reaches(o, m)) {
+			continue
+		}
+		ahead[o.id] = o.skew
+		if i < m.w.voters {
+			voters = append(voters, o.skew)
+		}
+	}
+	if 2*len(voters) <= m.w.voters {
+		return nil
+	}
+	slices.Sort(voters)
+	for id := range ahead {
+		ahead[id] -= voters[len(voters)/2]
+	}
+	return ahead
 }
 
 // say appends the keeper's entries, and waits for each for 5 s at most.

@@ -129,6 +129,7 @@ func (m *machine) start() {
 	w := m.w
 	w.note("%s: its agent starts", m.up.Name)
 	m.boot++
+	w.mixed.started(m)
 	m.alive, m.frozen, m.held = true, false, nil
 	m.role, m.chief, m.ready, m.missed = follower, nil, false, false
 	m.waiting, m.peers, m.round, m.asked = nil, nil, nil, nil
@@ -149,8 +150,11 @@ func (m *machine) start() {
 	} else {
 		m.take(m.commit)
 	}
-	if m.index > uint64(len(w.nodes))+1 && w.chance(50) {
+	if m.index > uint64(len(w.nodes))+1 && (w.chance(50) || w.mixed != nil) {
 		own, err := newReplica(m.state)
+		if err == nil {
+			err = w.mixed.check(m.state)
+		}
 		if err != nil {
 			w.violated("I5", "node %s: a snapshot of its State: %v", m.up.Name, err)
 			return
@@ -260,7 +264,7 @@ func (m *machine) take(to int) {
 		m.ring = ringClock{t, w.now}
 	}
 	if m.own != nil {
-		if err := m.own.follow(c, m.index, w.Plant == OddStep); err != nil {
+		if err := m.own.follow(c, m.index, m); err != nil {
 			w.violated("I2", "node %s steps to another State: %v", m.up.Name, err)
 			return
 		}
@@ -325,10 +329,16 @@ func (m *machine) lookAtTime() {
 			m.lookAtTime()
 			return
 		}
+		if !m.w.pass(beforeRecord, m, nil) {
+			return
+		}
 		m.tickAt = m.w.now + 250*millisecond
 		m.ticking = true
 		m.submit(cluster.Input{Tick: &cluster.Tick{}}, func(cluster.Outcome) {
 			m.ticking = false
+			if !m.w.pass(afterRecord, m, nil) {
+				return
+			}
 			m.lookAtTime()
 		})
 	})

@@ -181,6 +181,11 @@ spec: {containers: [{name: main, image: bare}]}
 		}
 		r.Settle()
 	}
+	r.Must(cluster.Input{NodeDown: &cluster.NodeDown{ID: Node(1).ID, Term: 2, More: []place.NodeID{Node(2).ID, up.ID}}})
+	r.Settle()
+	r.Must(cluster.Input{NodeUp: Node(1)})
+	r.Must(cluster.Input{NodeUp: Node(2)})
+	r.Settle()
 	bad := place.Taint{Key: "bad", Value: "yes", Effect: corev1.TaintEffectNoExecute}
 	r.Must(cluster.Input{Taint: &cluster.Taint{ID: Node(2).ID, Taint: bad}})
 	r.Settle()
@@ -189,6 +194,9 @@ spec: {containers: [{name: main, image: bare}]}
 	r.Must(cluster.Input{From: cluster.From{Node: Node(2).ID}, Pressure: &cluster.Pressure{Disk: "a test"}})
 	r.Commit("prod", "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {containers: [{name: main, image: bare}]}\n")
 	r.Must(cluster.Input{From: cluster.From{Node: Node(2).ID}, Pressure: &cluster.Pressure{}})
+	r.Must(cluster.Input{Clock: &cluster.Clock{ID: Node(2).ID, Ahead: 300_000, Term: 2}})
+	r.Step(cluster.Input{Clock: &cluster.Clock{ID: Node(2).ID, Term: 1}})
+	r.Must(cluster.Input{Clock: &cluster.Clock{ID: Node(2).ID, Term: 2}})
 	r.Must(cluster.Input{Cordon: &cluster.Cordon{ID: Node(1).ID, Drain: true}})
 	r.Must(cluster.Input{From: cluster.From{Node: Node(2).ID}, Restarting: &cluster.Restarting{Until: r.Now + 30_000}})
 	r.Step(cluster.Input{NodeDown: &cluster.NodeDown{ID: Node(2).ID, Term: 2}})

@@ -37,6 +37,16 @@ func NewRing(t testing.TB) *Ring {
 	return r
 }
 
+// RingOf begins a ring of so many nodes that runs an engine version.
+func RingOf(t testing.TB, engine, nodes int) *Ring {
+	r := &Ring{T: t, State: cluster.NewState(), Content: Store{}, Now: Epoch}
+	genesis := Genesis()
+	genesis.Engine = engine
+	r.Must(cluster.Input{Genesis: genesis})
+	r.Up(nodes)
+	return r
+}
+
 // Genesis is that of every test's ring.
 func Genesis() *cluster.Genesis {
 	return &cluster.Genesis{

@@ -141,6 +141,11 @@ func (m *machine) look() {
 			m.tell(w, m.procs[id])
 		}
 	}
+	for id, w := range want {
+		if !w.GivenUp && w.Deleting == 0 && w.Finished == 0 && m.procs[id] == nil && !m.gone[id] && w.Vanished(nil) {
+			m.tellEnd(id)
+		}
+	}
 	if wake != 0 {
 		m.wakeAt++
 		at := m.wakeAt
@@ -198,8 +203,14 @@ func (m *machine) do(p *plan.Pod, steps []plan.Action) {
 			if w.Plant != BlindStart && !m.mayStill(p) {
 				break
 			}
+			if !w.pass(beforeStart, m, &p.Pod) {
+				return
+			}
 			if q != nil && q.seen.Namespaces {
 				q.launch(s.Attempt, s.Streak)
+				if !w.pass(afterStart, m, &p.Pod) {
+					return
+				}
 			}
 		case plan.Release:
 			if q != nil {
@@ -306,7 +317,11 @@ func (q *proc) launch(attempt, streak int) {
 		if image == "flaky" && w.chance(400) {
 			code = 1
 		}
-		during(w.between(500*millisecond, 50*second), func() { q.exit(code) })
+		wait := w.between(500*millisecond, 50*second)
+		if w.lasts != nil {
+			wait = cmp.Or(w.lasts(q.pod)*millisecond, wait)
+		}
+		during(wait, func() { q.exit(code) })
 	default:
 		during(w.between(50*millisecond, 5*second), func() {
 			q.ok = true
@@ -387,6 +402,14 @@ func (m *machine) tell(p *plan.Pod, q *proc) {
 	}
 	m.told[p.ID] = now
 	m.queueReport(p.ID)
+}
+
+// tellEnd reports that a pod has failed of which nothing is left.
+func (m *machine) tellEnd(id control.PodID) {
+	if now := (report{phase: corev1.PodFailed}); m.told[id] != now {
+		m.told[id] = now
+		m.queueReport(id)
+	}
 }
 
 // removed reports that nothing is left of a pod.

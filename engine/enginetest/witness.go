@@ -154,7 +154,7 @@ func (t *witness) stepped(e cluster.Entry, out cluster.Outcome, was, now *cluste
 	return touched
 }
 
-// comes: no pod comes to a node whose disk is short.
+// comes: no pod comes to a node whose disk is short, or whose clock is wrong.
 func (t *witness) comes(p *control.Pod, was, now *cluster.State) {
 	if old, there := was.Pod(p.ID); there && old.Node != "" || p.Node == "" {
 		return
@@ -162,6 +162,8 @@ func (t *witness) comes(p *control.Pod, was, now *cluster.State) {
 	before, _ := was.Nodes().Get(p.Node)
 	if n, _ := now.Nodes().Get(p.Node); n.DiskPressure != "" && before.DiskPressure != "" {
 		t.w.violated("I8", "pod %s/%s comes to node %s, whose disk is short", p.Namespace, p.Name, n.Name)
+	} else if n.ClockAhead != 0 && before.ClockAhead != 0 {
+		t.w.violated("I8", "pod %s/%s comes to node %s, whose clock is wrong", p.Namespace, p.Name, n.Name)
 	}
 }
 
@@ -173,7 +175,7 @@ func placed(s *cluster.State) error {
 			continue
 		}
 		for n := range s.Nodes().Values() {
-			if n.Up && !n.Down && !n.Cordoned && n.DiskPressure == "" && s.Used(n.ID).Plus(p.Requests, 1).MilliCPU <= n.Capacity.MilliCPU {
+			if n.Up && !n.Down && !n.Cordoned && n.DiskPressure == "" && n.ClockAhead == 0 && s.Used(n.ID).Plus(p.Requests, 1).MilliCPU <= n.Capacity.MilliCPU {
 				return fmt.Errorf("pod %s/%s waits (%s), and node %s is there", p.Namespace, p.Name, p.Reason, n.Name)
 			}
 		}
@@ -253,8 +255,8 @@ func (t *witness) rested() {
 		}
 	}
 	for n := range s.Nodes().Values() {
-		if n.Down || n.Unsteady || !n.Up || n.DiskPressure != "" {
-			w.violated("I7", "the ledger has node %s as down %v, unsteady %v, with disk pressure %q", n.Name, n.Down, n.Unsteady, n.DiskPressure)
+		if n.Down || n.Unsteady || !n.Up || n.DiskPressure != "" || n.ClockAhead != 0 {
+			w.violated("I7", "the ledger has node %s as down %v, unsteady %v, with disk pressure %q, its clock %d ms ahead", n.Name, n.Down, n.Unsteady, n.DiskPressure, n.ClockAhead)
 		}
 	}
 	if ring, _ := s.Ring(); ring.Rebalance != nil {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 
+	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
@@ -24,6 +25,13 @@ type World struct {
 	// Plant breaks something, to show that it is found.
 	Plant Plant
 
+	// passes is told that a machine is at a point at which it may be ended, with the pod that it is about; nil: nobody is.
+	passes func(at point, m *machine, p *control.Pod)
+	// lasts is how long a job's process runs, ms; nil, or 0: up to 50 s.
+	lasts func(*control.Pod) int64
+
+	mixed *mixed // members of two versions; nil: all are of today's
+
 	rng    *rand.Rand
 	now    int64 // true time since the beginning, µs
 	events events
@@ -36,6 +44,26 @@ type World struct {
 	faults faults
 	seen   *witness
 	wrong  error // the first violation
+}
+
+// point is where a machine is on the way of a run, from its schedule to its process.
+type point string
+
+const (
+	beforeRecord point = "before the run is recorded" // a Tick is due at the leader
+	afterRecord  point = "after the run is recorded"  // the leader knows that the Tick is committed
+	beforeStart  point = "before the run is started"  // on the pod's node
+	afterStart   point = "after the run is started"
+)
+
+// pass tells of a point; false if the machine's agent did not survive it.
+func (w *World) pass(at point, m *machine, p *control.Pod) bool {
+	if w.passes == nil {
+		return true
+	}
+	boot := m.boot
+	w.passes(at, m, p)
+	return m.boot == boot
 }
 
 // WorldStats is what a run did.

@@ -11,6 +11,7 @@
 //   - A node's lease is over (package lease): NodeDown, unless it was said, and NodeDown with Fenced. What may run once
 //     starts elsewhere. Its renewals are not acknowledged from the moment this is decided until it is applied here, or
 //     certainly never will be.
+//   - A node's clock is off that of most voters: Clock, and again when it is right (clocks.go).
 //   - A node has announced that its agent restarts: neither, until the time it gave.
 //
 // Whoever begins to lead says Lead first, and begins anew once that is applied: all leases whole, all nodes unknown. What
@@ -33,6 +34,9 @@ const (
 	// answering is how long a node is there by its answer to this one, ms: a leader's heartbeats are answered some ten
 	// times in it, and the gossip takes longer to give a node up that is lost.
 	answering = 1000
+	// together is how long a loss is not said at most while other nodes do not answer this one either, and the gossip has
+	// not given them up: it takes about so long from one to the next of those that were lost at once.
+	together = 1500
 	// Pause is when to look again after an entry that was not taken.
 	Pause = 1000
 	// idle is when to look again with nothing to wait for.
@@ -43,9 +47,12 @@ const (
 type Keeper struct {
 	node   place.NodeID
 	told   bool          // the ledger has what this node says of itself
+	engine int           // version by which it was told
 	term   uint64        // in which it grants leases
 	grants *lease.Grants // nil: it does not
 	known  map[place.NodeID]acquaintance
+	held   int64                  // since when a loss is not said, as others may have been lost with it, ms of Now's clock; 0: none is
+	doubts map[place.NodeID]int64 // since when a node's clock says other than the ledger has, ms of Now's clock
 }
 
 // acquaintance is what a leader has seen of a node.
@@ -62,6 +69,7 @@ type Facts struct {
 	Term  uint64                 // in which this node leads, having applied what leaders before it committed; 0: it does not
 	Alive map[place.NodeID]bool  // of the nodes that the gossip has heard of, whether they answer
 	Heard map[place.NodeID]int64 // of the nodes that have answered this one itself, when they did last, ms of Now's clock
+	Ahead map[place.NodeID]int64 // of the nodes whose clocks are known, by how many ms they are ahead of most voters'
 	Up    func() *cluster.NodeUp // what this node says of itself
 	Now   int64                  // ms of a clock that goes on while the machine sleeps
 	Wall  int64                  // ms since 1970: ring time stands still while nothing is appended
@@ -100,20 +108,27 @@ func (k *Keeper) Taken(in cluster.Input) {
 // Until an entry is taken it comes again with every look.
 func (k *Keeper) Look(f Facts) (inputs []cluster.Input, wait int64) {
 	wait = idle
+	ring, begun := f.State.Ring()
+	if begun && k.engine != ring.Engine { // a higher one may take more of what it says
+		k.told, k.engine = false, ring.Engine
+	}
 	if self, here := f.State.Nodes().Get(k.node); here && (self.Down || !k.told) {
-		if up := f.Up(); differs(self, up) {
+		if up := f.Up(); differs(self, up) || begun && ring.Engine >= cluster.TunnelSince && self.Tunnel != up.Tunnel {
 			inputs = append(inputs, cluster.Input{NodeUp: up})
 			wait = Pause
 		} else {
 			k.told = true
 		}
 	}
-	ring, begun := f.State.Ring()
 	if k.term != f.Term {
-		k.term, k.grants, k.known = f.Term, nil, nil
+		k.term, k.grants, k.known, k.doubts, k.held = f.Term, nil, nil, nil, 0
 	}
 	if f.Term == 0 || !begun {
 		return inputs, wait
+	}
+	if ring.Engine >= cluster.ClockSince && (ring.Term == f.Term || f.State.Nodes().Len() == 1) {
+		more, next := k.compare(f)
+		inputs, wait = append(inputs, more...), min(wait, next)
 	}
 	if f.State.Nodes().Len() > 1 {
 		said := ring.Term == f.Term
@@ -143,6 +158,8 @@ func (k *Keeper) judge(f Facts) (inputs []cluster.Input, wait int64) {
 		k.known = map[place.NodeID]acquaintance{}
 	}
 	var holders []place.NodeID // whose leases may be over one day
+	var lost []place.NodeID
+	silent := false // a node that the gossip has not given up yet answers this one no more
 	for n := range f.State.Nodes().Values() {
 		if n.ID == k.node || !n.Up {
 			continue
@@ -158,11 +175,13 @@ func (k *Keeper) judge(f Facts) (inputs []cluster.Input, wait int64) {
 		if !n.Fenced {
 			holders = append(holders, n.ID)
 		}
+		at, ever := f.Heard[n.ID]
 		if n.Down || alive {
+			silent = silent || !n.Down && ever && f.Now-at >= answering && n.Restarting <= ringTime
 			continue
 		}
 		// The gossip's word is a hint: who was cut off condemns all others when it comes back.
-		if at, ever := f.Heard[n.ID]; ever && f.Now-at < answering {
+		if ever && f.Now-at < answering {
 			wait = min(wait, at+answering-f.Now)
 			continue
 		}
@@ -170,8 +189,10 @@ func (k *Keeper) judge(f Facts) (inputs []cluster.Input, wait int64) {
 			wait = min(wait, left)
 			continue
 		}
-		inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: n.ID, Term: f.Term}})
+		lost = append(lost, n.ID)
 	}
+	more, next := k.lose(f, lost, silent)
+	inputs, wait = append(inputs, more...), min(wait, next)
 	maps.DeleteFunc(k.known, func(id place.NodeID, _ acquaintance) bool {
 		_, ok := f.State.Nodes().Get(id)
 		return !ok
@@ -192,6 +213,32 @@ func (k *Keeper) judge(f Facts) (inputs []cluster.Input, wait int64) {
 		wait = min(wait, max(next-f.Now, 1))
 	}
 	return inputs, wait
+}
+
+// lose says that nodes are lost, all in one, and where others may have been lost with them, a moment later: what ran there
+// is placed once, on nodes that are left.
+func (k *Keeper) lose(f Facts, lost []place.NodeID, silent bool) (inputs []cluster.Input, wait int64) {
+	ring, _ := f.State.Ring()
+	if len(lost) == 0 || ring.Engine < cluster.TogetherSince {
+		k.held = 0
+		for _, id := range lost {
+			inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: id, Term: f.Term}})
+		}
+		return inputs, idle
+	}
+	if silent && k.held == 0 {
+		k.held = f.Now
+	}
+	if left := k.held + together - f.Now; silent && left > 0 {
+		return nil, min(left, 100)
+	}
+	k.held = 0
+	for len(lost) > 0 {
+		some := lost[:min(len(lost), 1000)]
+		lost = lost[len(some):]
+		inputs = append(inputs, cluster.Input{NodeDown: &cluster.NodeDown{ID: some[0], Term: f.Term, More: some[1:len(some):len(some)]}})
+	}
+	return inputs, idle
 }
 
 // patience is for how long a node that does not answer is not taken for lost, ms.

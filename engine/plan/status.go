@@ -51,6 +51,12 @@ func Status(p *Pod, seen *Seen, health map[string]Health, troubles map[string]Tr
 	return s
 }
 
+// Vanished tells whether a pod that ran, and is never to run again, is there no more, as after a power loss: nobody knows
+// how it ended. It has failed then, and is not started a second time; that is for whoever made it to decide.
+func (p *Pod) Vanished(seen *Seen) bool {
+	return p.Spec.RestartPolicy == corev1.RestartPolicyNever && p.Status.Phase == corev1.PodRunning && (seen == nil || len(seen.Containers) == 0)
+}
+
 // hasEnded reports whether the pod is known to have ended for good.
 func (p *Pod) hasEnded() bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
@@ -81,6 +87,11 @@ func (b *statusBuilder) container(c *corev1.Container, init bool) corev1.Contain
 	got := b.seen.Containers[c.Name]
 	st := corev1.ContainerStatus{Name: c.Name, Image: c.Image}
 	started := false
+	if got == nil && b.p.Vanished(b.seen) {
+		st.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "ContainerStatusUnknown", Message: "nothing is left of it, as after its machine was started anew"}
+		st.Started = &started
+		return st
+	}
 	if got == nil {
 		reason := "ContainerCreating"
 		if len(b.p.Spec.InitContainers) > 0 && !init {

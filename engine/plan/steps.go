@@ -165,16 +165,17 @@ func (p *podPlan) decide() {
 	case p.pod.Deleting != 0:
 		p.leave(p.pod.Why, min(p.pod.Grace, p.graceLeft()))
 	case p.pod.hasEnded():
-		if !p.stopAll("the pod has ended", p.pod.specGrace()) && p.seen.Namespaces {
+		if !p.stopAll("the pod has ended", p.pod.SpecGrace()) && p.seen.Namespaces {
 			p.add(Action{Op: Release, Why: "the pod has ended"})
 		}
 	case p.seen.Excess != "":
 		p.stopAll("evicted: "+p.seen.Excess, evictionGrace)
 	case p.overdue():
-		p.stopAll("activeDeadlineSeconds passed", p.pod.specGrace())
+		p.stopAll("activeDeadlineSeconds passed", p.pod.SpecGrace())
 	case p.pod.Leased() && p.facts.Lease.Stop:
-		p.stopAll("this node hears of no majority: one of its kind may soon run elsewhere", min(p.facts.Lease.Grace, p.pod.specGrace()))
+		p.stopAll("this node hears of no majority: one of its kind may soon run elsewhere", min(p.facts.Lease.Grace, p.pod.SpecGrace()))
 	case p.pod.Leased() && p.facts.Lease.NoStart:
+	case p.pod.Vanished(p.seen): // its end is reported
 	case p.unrendered() && !p.seen.begun():
 	default:
 		p.enter()
@@ -193,12 +194,12 @@ func (p *podPlan) graceLeft() int64 {
 	return max(0, (p.pod.Deleting+p.pod.Grace*1000-now+999)/1000)
 }
 
-// specGrace is terminationGracePeriodSeconds; Kubernetes' default is 30.
-func (p *Pod) specGrace() int64 {
-	if g := p.Spec.TerminationGracePeriodSeconds; g != nil {
-		return *g
+// SpecGrace is terminationGracePeriodSeconds; Kubernetes' default is 30, also for a pod of which nothing is known.
+func (p *Pod) SpecGrace() int64 {
+	if p != nil && p.Spec != nil && p.Spec.TerminationGracePeriodSeconds != nil {
+		return *p.Spec.TerminationGracePeriodSeconds
 	}
-	return 30
+	return corev1.DefaultTerminationGracePeriodSeconds
 }
 
 func (p *podPlan) overdue() bool {
@@ -327,7 +328,7 @@ func (p *podPlan) keep(c *corev1.Container, policy corev1.RestartPolicy) bool {
 	case got.State == Running:
 		health := p.facts.Health[got.ID]
 		if health.Failed != "" {
-			grace := p.pod.specGrace()
+			grace := p.pod.SpecGrace()
 			if health.Grace != nil {
 				grace = *health.Grace
 			}

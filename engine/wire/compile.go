@@ -21,7 +21,8 @@ func Compile(in Input) Tables {
 		Names: make([]Name, 0, len(in.Services)),
 	}
 	t.Overlay = overlay(in.Ring, in.OverlayPort)
-	t.Routes, t.Address = routes(in.Node, in.Nodes)
+	t.Routes, t.Address = routes(in.Node, in.Nodes, in.Tunnels)
+	t.Tunnel = in.Tunnels[in.Node]
 	services := slices.Clone(in.Services)
 	slices.SortFunc(services, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Object.Namespace, b.Object.Namespace), cmp.Compare(a.Object.Name, b.Object.Name))

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
@@ -15,12 +16,13 @@ type Input struct {
 	Cluster     netip.Prefix // pods of the whole ring
 	ServiceCIDR netip.Prefix
 	DNS         netip.AddrPort
-	Domain      string       // "cluster.local", without dots at its ends
-	Ring        string       // the ring's id, 32 hex digits; the overlay's network number follows from it
-	OverlayPort uint16       // UDP port of the overlay; 0 for 4789
-	Nodes       []place.Node // in any order, with this one; one without address or pod range gets no route
-	Services    []Service    // in any order; each namespace/name once
-	Pods        []Pod        // in any order; those that are neither Succeeded nor Failed
+	Domain      string                          // "cluster.local", without dots at its ends
+	Ring        string                          // the ring's id, 32 hex digits; the overlay's network number follows from it
+	OverlayPort uint16                          // UDP port of the overlay; 0 for 4789
+	Nodes       []place.Node                    // in any order, with this one; one without address or pod range gets no route
+	Tunnels     map[place.NodeID]cluster.Tunnel // of the nodes that have WireGuard
+	Services    []Service                       // in any order; each namespace/name once
+	Pods        []Pod                           // in any order; those that are neither Succeeded nor Failed
 }
 
 // Service is a Service with the numbers it was given. The spec's own clusterIP (but for "None") and nodePorts

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
@@ -14,6 +15,8 @@ type Route struct {
 	Node place.NodeID
 	CIDR netip.Prefix // of its pods
 	Via  netip.Addr   // its address in the network beneath
+	// Tunnel is its end of WireGuard, which answers at Via; zero if it has none.
+	Tunnel cluster.Tunnel
 }
 
 // Overlay is the network of the ring's own that pods' packets are wrapped in where two nodes are not neighbours:
@@ -38,14 +41,14 @@ func overlay(ring string, port uint16) Overlay {
 }
 
 // routes returns the routes to the other nodes' pods and the address of self.
-func routes(self place.NodeID, nodes []place.Node) (others []Route, own netip.Addr) {
+func routes(self place.NodeID, nodes []place.Node, tunnels map[place.NodeID]cluster.Tunnel) (others []Route, own netip.Addr) {
 	for i := range nodes {
 		n := &nodes[i]
 		switch {
 		case n.ID == self:
 			own = n.Address
 		case n.PodCIDR.IsValid() && n.Address.IsValid():
-			others = append(others, Route{n.ID, n.PodCIDR.Masked(), n.Address.Unmap()})
+			others = append(others, Route{n.ID, n.PodCIDR.Masked(), n.Address.Unmap(), tunnels[n.ID]})
 		}
 	}
 	slices.SortFunc(others, func(a, b Route) int {

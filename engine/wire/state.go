@@ -21,9 +21,12 @@ func FromState(s *cluster.State, node place.NodeID, content desired.Content) Inp
 	}
 	in.Cluster, in.ServiceCIDR, in.Domain = ring.PodCIDR, ring.ServiceCIDR, ring.Domain
 	in.DNS = netip.AddrPortFrom(DNSAddress(ring.ServiceCIDR), 53)
-	in.Ring = ring.Genesis.Ring
+	in.Ring, in.Tunnels = ring.Genesis.Ring, map[place.NodeID]cluster.Tunnel{}
 	for n := range s.Nodes().Values() {
 		in.Nodes = append(in.Nodes, n.Node)
+		if n.Tunnel != (cluster.Tunnel{}) {
+			in.Tunnels[n.ID] = n.Tunnel
+		}
 		if n.ID == node {
 			in.PodCIDR = n.PodCIDR
 		}

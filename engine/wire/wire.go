@@ -15,6 +15,8 @@ package wire
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/shoal-dev/shoal/engine/cluster"
 )
 
 // Tables is all that a node's network must do. Every slice is sorted; equal states give equal tables.
@@ -28,7 +30,11 @@ type Tables struct {
 	Ports       []Port         // sorted by Service, Name, Protocol, Port
 	Names       []Name         // sorted by Name
 	Overlay     Overlay
-	Routes      []Route // to the other nodes' pods, sorted by CIDR; nodes that are down keep theirs
+	Tunnel      cluster.Tunnel // the node's own end of WireGuard, as the others know it; zero if they know of none
+	// Strict is the node's own will: pods' packets leave for other nodes, and are taken from them, through WireGuard alone.
+	// Compile leaves it to whoever knows.
+	Strict bool
+	Routes []Route // to the other nodes' pods, sorted by CIDR; nodes that are down keep theirs
 }
 
 // Protocol is "tcp", "udp" or "sctp".
