@@ -75,7 +75,8 @@ type Agent struct {
 	journal *Journal
 	linked  map[control.PodID]bool      // its link was whole when last looked at
 	shows   map[control.PodID]*plan.Pod // what its volumes show
-	bases   map[control.PodID]*basis    // of the statuses that were handed to reports
+	hooked  hooked
+	bases   map[control.PodID]*basis // of the statuses that were handed to reports
 	last    atomic.Pointer[Snapshot]
 	shown   atomic.Pointer[wire.Tables]
 	looks   atomic.Uint64 // full ones that were finished
@@ -245,6 +246,7 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 
 	now := wallclock.Now().UnixMilli()
 	health := a.health(targets)
+	a.hooked.unstarted(have, health)
 	facts := plan.Facts{Health: health, Images: a.images(), Busy: a.held(), Stale: a.stale(), Now: now, Ring: a.ringTime(now)}
 	if a.opt.Lease != nil {
 		facts.Lease = a.opt.Lease.Lease(a.index)

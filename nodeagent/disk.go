@@ -32,7 +32,11 @@ type DiskOptions struct {
 	Ledger DiskLedger
 	// Reclaim makes room: it removes what nobody asks for any more.
 	Reclaim func(ctx context.Context) error
-	Log     *slog.Logger // default: discard
+	// Thin removes logs that were set aside, below the directory Logs, until enough says so. It is asked for when that is short
+	// still, as the last step. Without Logs it never is.
+	Thin func(ctx context.Context, enough func() bool) error
+	Logs string
+	Log  *slog.Logger // default: discard
 }
 
 // DiskLedger is what a DiskWatch needs of the ledger.
@@ -48,6 +52,7 @@ type DiskWatch struct {
 	opt DiskOptions
 
 	reclaimed time.Time
+	thinned   time.Time
 	roomy     time.Time // since when there is room; zero: there is not, or it is not short
 	said      string    // what was said last
 	saidAt    uint64    // how far the ledger was here then; 0: nothing was said
@@ -108,6 +113,9 @@ func (d *DiskWatch) look(ctx context.Context) {
 		d.reclaim(ctx, short)
 		short, tight = d.measure(ctx)
 	}
+	if short != "" && d.thin(ctx, now) {
+		short, tight = d.measure(ctx)
+	}
 	switch {
 	case short != "":
 		d.roomy = time.Time{}
@@ -136,10 +144,38 @@ func (d *DiskWatch) reclaim(ctx context.Context, short string) {
 	}
 }
 
+// thin makes room among the logs where their disk is short, once a minute for as long as it is: pods go on writing. It tells
+// whether it was tried.
+func (d *DiskWatch) thin(ctx context.Context, now time.Time) bool {
+	if d.opt.Logs == "" || !d.thinned.IsZero() && now.Sub(d.thinned) < reclaimEvery {
+		return false
+	}
+	logs := map[string][]string{"nodefs": {d.opt.Logs}}
+	short, _ := d.measureIn(ctx, logs)
+	if short == "" {
+		return false
+	}
+	d.thinned = now
+	bounded, cancel := context.WithTimeout(ctx, reclaimEvery)
+	defer cancel()
+	err := d.opt.Thin(bounded, func() bool { // clearly more than the limit: a line more would have it short again
+		_, tight := d.measureIn(bounded, logs)
+		return !tight
+	})
+	if err != nil && ctx.Err() == nil {
+		d.opt.Log.WarnContext(ctx, "not all rotated logs could be removed from a short disk", "why", short, "err", err)
+	}
+	return true
+}
+
 // measure says how a disk is short, and whether one is nearly so. Of one that cannot be looked at nothing is known.
 func (d *DiskWatch) measure(ctx context.Context) (short string, tight bool) {
+	return d.measureIn(ctx, d.opt.Dirs)
+}
+
+func (d *DiskWatch) measureIn(ctx context.Context, dirs map[string][]string) (short string, tight bool) {
 	for _, l := range d.opt.Limits {
-		for _, dir := range d.opt.Dirs[l.filesystem()] {
+		for _, dir := range dirs[l.filesystem()] {
 			disk, err := d.opt.Stat(dir)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // logs come with the first pod

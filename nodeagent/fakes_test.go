@@ -76,7 +76,7 @@ func (m *machine) run() *Agent {
 func (m *machine) agent() *Agent {
 	return New(Options{
 		Node: enginetest.Node(1).ID, Ledger: (*memLedger)(m), Content: memContent{Store: m.ring.Content}, Containers: (*memContainers)(m),
-		Links: (*memLinks)(m), Firewall: (*memFirewall)(m), Names: (*memFirewall)(m), Volumes: (*memVolumes)(m), Probes: memProbes{},
+		Links: (*memLinks)(m), Firewall: (*memFirewall)(m), Names: (*memFirewall)(m), Volumes: (*memVolumes)(m), Probes: (*memProbes)(m),
 		Log: slog.New(slog.DiscardHandler),
 	}, NewJournal())
 }
@@ -309,11 +309,33 @@ func (v *memVolumes) Excess() map[control.PodID]string {
 
 func (v *memVolumes) Events() <-chan struct{} { return v.events }
 
-type memProbes struct{}
+type memProbes machine
 
-func (memProbes) Set([]ProbeTarget)              {}
-func (memProbes) Health() map[string]plan.Health { return map[string]plan.Health{} }
-func (memProbes) Events() <-chan struct{}        { return nil }
+func (*memProbes) Set([]ProbeTarget)              {}
+func (*memProbes) Health() map[string]plan.Health { return map[string]plan.Health{} }
+func (*memProbes) Events() <-chan struct{}        { return nil }
+
+// Hook sleeps; a command of "false" fails.
+func (p *memProbes) Hook(ctx context.Context, _ *plan.Pod, container string, h *corev1.LifecycleHandler) (err error) {
+	p.mu.Lock()
+	(*machine)(p).note("hook of %s", container)
+	p.mu.Unlock()
+	if h.Exec != nil {
+		if h.Exec.Command[0] == "false" {
+			return errors.New("exit code 1: ")
+		}
+		return nil
+	}
+	select {
+	case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	(*machine)(p).note("hook of %s is over: %v", container, err)
+	return err
+}
 
 func (c memContent) Has(d desired.Digest) bool { return c.Store[d] != nil }
 

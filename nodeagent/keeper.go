@@ -20,12 +20,13 @@ type Members interface {
 	Events() <-chan struct{} // Alive has changed
 }
 
-// KeeperOptions are what a Keeper is made of. All are required but Log.
+// KeeperOptions are what a Keeper is made of. All are required but Ahead and Log.
 type KeeperOptions struct {
 	Node    place.NodeID
 	Ledger  RingLedger
 	Members Members
 	Heard   func() map[place.NodeID]time.Duration // how long ago nodes answered what this one asked them itself
+	Ahead   func() map[place.NodeID]int64         // by how many ms the clocks of nodes are ahead of most voters', where that is known
 	Up      func() cluster.NodeUp                 // what this node says of itself
 	Now     func() int64                          // ms that go on while the machine sleeps
 	Log     *slog.Logger                          // default: discard
@@ -143,6 +144,9 @@ func (k *Keeper) look() (inputs []cluster.Input, wait int64) {
 		return &up
 	}
 	f.Wall = wallclock.Now().UnixMilli()
+	if f.Term != 0 && k.opt.Ahead != nil {
+		f.Ahead = k.opt.Ahead()
+	}
 	heard := k.opt.Heard()
 	f.Heard = make(map[place.NodeID]int64, len(heard))
 	k.mu.Lock()

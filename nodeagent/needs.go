@@ -99,6 +99,8 @@ type Probes interface {
 	Set(targets []ProbeTarget)
 	Health() map[string]plan.Health // by container instance
 	Events() <-chan struct{}
+	// Hook carries out a hook of a container, until ctx ends at the latest; an error is why it has failed.
+	Hook(ctx context.Context, p *plan.Pod, container string, h *corev1.LifecycleHandler) error
 }
 
 // ProbeTarget is a running container whose probes are to be run.

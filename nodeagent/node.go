@@ -33,7 +33,12 @@ type Node struct {
 	Warnings func() []string // of the host
 	Pulls    func() []api.Pull
 	Facts    RingFacts
+	// Down ends what runs here, in order, within grace: the machine is about to go.
+	Down func(ctx context.Context, grace time.Duration) error
 }
+
+// Shutdown ends what runs here, in order, within grace; the agent goes on and starts nothing.
+func (n *Node) Shutdown(ctx context.Context, grace time.Duration) error { return n.Down(ctx, grace) }
 
 // Status is how it is going.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {

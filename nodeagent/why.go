@@ -177,9 +177,15 @@ func (n *Node) whyPod(ctx context.Context, s *cluster.State, p *control.Pod) api
 			if node.DiskPressure != "" && !node.Down {
 				w.Lines = append(w.Lines, "the disk of node "+node.Name+" is short: "+node.DiskPressure)
 			}
+			if node.ClockAhead != 0 && !node.Down {
+				w.Lines = append(w.Lines, "the clock of node "+node.Name+" is "+api.Astray(node.ClockAhead))
+			}
 		}
 	} else {
 		w.Lines = append(w.Lines, "on node "+pod.Node+": "+p.Reason)
+	}
+	if j, ok := s.Jobs().Get(p.Owner.Key); ok && p.Attempt > 0 {
+		w.Lines = append(w.Lines, attempt(p.Attempt, j))
 	}
 	if p.Owner.Key.Kind != "Pod" {
 		w.Lines = append(w.Lines, "made for "+p.Owner.Key.String())
@@ -191,6 +197,18 @@ func (n *Node) whyPod(ctx context.Context, s *cluster.State, p *control.Pod) api
 	}
 	w.Events, _ = n.Events(ctx, w.Object)
 	return w
+}
+
+// attempt says which attempt of its job a pod is, and how the job stands.
+func attempt(n int32, j *control.Job) string {
+	pods, have := "pods", "have"
+	if n == 2 {
+		pods = "pod"
+	}
+	if j.Failed == 1 {
+		have = "has"
+	}
+	return fmt.Sprintf("attempt %d: %d %s of its job failed before it; now %d %s failed, %d succeeded", n, n-1, pods, j.Failed, have, j.Succeeded)
 }
 
 // lastWords are the termination messages of a pod's containers, whole; a terminal must not obey them.

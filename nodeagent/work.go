@@ -99,6 +99,9 @@ func (a *Agent) fail(ctx context.Context, r result) {
 		if _, ok := errors.AsType[configError](r.err); ok {
 			t.what.Reason = "CreateContainerConfigError"
 		}
+		if _, ok := errors.AsType[hookError](r.err); ok {
+			t.what.Reason = "PostStartHookError"
+		}
 	case plan.Refresh:
 		t.what.Reason = "FailedMount"
 	case plan.Stop, plan.Remove, plan.Release, plan.Teardown:
@@ -215,6 +218,9 @@ func (a *Agent) carryOut(ctx context.Context, p *plan.Pod, steps []plan.Action) 
 		if s.Op == plan.Sandbox || s.Op == plan.Start {
 			<-a.starts
 		}
+		if s.Op == plan.Start && err == nil {
+			err = a.postStart(ctx, p, s.Container)
+		}
 		if err != nil {
 			what := cmp.Or(s.Container, s.Name)
 			if s.Op == plan.Pull {
@@ -245,7 +251,7 @@ func (a *Agent) do(ctx context.Context, p *plan.Pod, s plan.Action) error {
 	case plan.Start:
 		return a.launch(ctx, p, s)
 	case plan.Stop:
-		return a.opt.Containers.Stop(ctx, p.ID, s.Container, s.Grace)
+		return a.stop(ctx, p, s.Container, s.Grace)
 	case plan.Remove:
 		return a.opt.Containers.Remove(ctx, p.ID, s.Container, s.Attempt)
 	case plan.Release:
@@ -294,10 +300,15 @@ func (a *Agent) launch(ctx context.Context, p *plan.Pod, s plan.Action) error {
 		return configError{err}
 	}
 	command, args := plan.Argv(c, env)
-	return a.opt.Containers.Start(ctx, plan.Launch{
+	a.begins(p, s.Container)
+	err = a.opt.Containers.Start(ctx, plan.Launch{
 		Pod: p, Container: c, Attempt: s.Attempt, Streak: s.Streak, Image: c.Image, Digest: p.Images[c.Image],
 		Env: env, Command: command, Args: args, Mounts: mounts,
 	})
+	if err != nil {
+		a.hooked.set(hookKey{p.ID, s.Container}, false)
+	}
+	return err
 }
 
 // stopTogether stops the containers of a batch at the same time: the grace is the pod's, not each one's.
@@ -314,7 +325,7 @@ func (a *Agent) stopTogether(ctx context.Context, p *plan.Pod, steps []plan.Acti
 	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range steps {
 		if s.Op == plan.Stop {
-			g.Go(func() error { return a.opt.Containers.Stop(ctx, p.ID, s.Container, s.Grace) })
+			g.Go(func() error { return a.stop(ctx, p, s.Container, s.Grace) })
 		}
 	}
 	return g.Wait()

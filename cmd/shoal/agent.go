@@ -39,11 +39,15 @@ type agentOptions struct {
 	token                   string
 	poll                    time.Duration
 	resync                  time.Duration
+	endTogether             bool // an agent that ends does not wait for others to know it: they end, too
 	diskPressure            string
 	runc, shim, containerd  string
 	allowForward            bool
+	wireguard               string
+	wireguardPort           int
 	logLevel                string
 	logFormat               string
+	trialAfter, trialLimit  time.Duration
 }
 
 // Where things lie unless flags say otherwise.
@@ -66,11 +70,16 @@ SIGTERM ends the agent and leaves containers running; the next agent takes them 
 			if err != nil {
 				return err
 			}
-			m, err := openMachine(cmd.Context(), o, log)
-			if err != nil {
-				return err
+			ctx, cancel := context.WithCancelCause(cmd.Context())
+			defer cancel(nil)
+			trial := beginTrial(o, log, cancel)
+			m, err := openMachine(ctx, o, log, trial)
+			if err == nil {
+				err = m.run(ctx)
 			}
-			err = m.run(cmd.Context())
+			if cmd.Context().Err() != nil {
+				trial.excuse()
+			}
 			if errors.Is(err, context.Canceled) {
 				return nil
 			}
@@ -115,7 +124,13 @@ func (o *agentOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.shim, "shim", "", "shoal-shim to use; default: the one inside this binary")
 	f.StringVar(&o.containerd, "containerd-address", "", "socket of a containerd to use; default: a child of our own")
 	f.BoolVar(&o.allowForward, "allow-forward", false, "add a rule where another firewall drops forwarded packets")
+	f.StringVar(&o.wireguard, "wireguard", wireguardOff, "encrypt packets between pods of different nodes: off, on (with nodes that have it on) or strict (with no others at all)")
+	f.IntVar(&o.wireguardPort, "wireguard-port", 51820, "UDP port of WireGuard")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.DurationVar(&o.trialAfter, "trial-after", provenAfter, "how long a new binary must be in touch with its ring")
+	f.DurationVar(&o.trialLimit, "trial-limit", trialLimit, "how long it may take to get there")
+	f.BoolVar(&o.endTogether, "end-together", false, "all nodes of the ring end at the same time: none tells others")
+	_, _, _ = f.MarkHidden("trial-after"), f.MarkHidden("trial-limit"), f.MarkHidden("end-together")
 	f.StringVar(&o.logFormat, "log-format", "", "text or json; default: text on a terminal, json otherwise")
 }
 

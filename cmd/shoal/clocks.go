@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -8,8 +9,9 @@ import (
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
-// clocks are what the voters' clocks say, as each tells the leader with the renewal of its lease: a leader whose own clock
-// is far off most voters' gives the leadership up, for it is the leader's clock that makes ring time.
+// clocks are what the nodes' clocks say, as each tells the leader with the renewal of its lease. A leader whose own clock
+// is far off most voters' gives the leadership up, for it is the leader's clock that makes ring time; other nodes whose
+// clocks are far off get no more pods (package keep).
 type clocks struct {
 	mu    sync.Mutex // guards what follows
 	heard map[place.NodeID]reading
@@ -38,27 +40,47 @@ func (c *clocks) note(node place.NodeID, wall, at int64) {
 
 // off is how far this node's clock, which says wall at a time, is ahead of the median of the voters', its own among them; not known
 // unless a majority of them was heard of lately, nor when of an even number of clocks the two in the middle are far apart.
-// Nodes that vote no more are forgotten.
 func (c *clocks) off(self place.NodeID, voters []place.NodeID, wall, at int64) (off time.Duration, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var ahead []int64 // of this node's clock, ms
+	behind, known := c.medianLocked(self, voters, wall, at)
+	return time.Duration(-behind) * time.Millisecond, known
+}
+
+// ahead is how far the nodes' clocks are ahead of the median of the voters', ms: of this one, and of those that were heard
+// of lately. Nobody's is known where off is not. Nodes that are not in the ring any more are forgotten.
+func (c *clocks) ahead(self place.NodeID, voters, nodes []place.NodeID, wall, at int64) map[place.NodeID]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.heard, func(n place.NodeID, _ reading) bool { return !slices.Contains(nodes, n) })
+	median, known := c.medianLocked(self, voters, wall, at)
+	if !known {
+		return nil
+	}
+	out := map[place.NodeID]int64{self: -median}
 	for n, r := range c.heard {
-		switch {
-		case !slices.Contains(voters, n):
-			delete(c.heard, n)
-		case n != self && at-r.at <= clockFresh:
-			ahead = append(ahead, wall-(r.wall+at-r.at))
+		if n != self && at-r.at <= clockFresh {
+			out[n] = r.wall + at - r.at - wall - median
 		}
 	}
-	ahead = append(ahead, 0)
-	if !slices.Contains(voters, self) || 2*len(ahead) <= len(voters) {
+	return out
+}
+
+// medianLocked is how far the median of the voters' clocks is ahead of this node's, ms.
+func (c *clocks) medianLocked(self place.NodeID, voters []place.NodeID, wall, at int64) (ahead int64, known bool) {
+	all := []int64{0} // ahead of this node's clock, ms
+	for n, r := range c.heard {
+		if n != self && slices.Contains(voters, n) && at-r.at <= clockFresh {
+			all = append(all, r.wall+at-r.at-wall)
+		}
+	}
+	if !slices.Contains(voters, self) || 2*len(all) <= len(voters) {
 		return 0, false
 	}
-	slices.Sort(ahead)
-	low, high := ahead[(len(ahead)-1)/2], ahead[len(ahead)/2]
+	slices.Sort(all)
+	low, high := all[(len(all)-1)/2], all[len(all)/2]
 	if high-low > clockApart {
 		return 0, false
 	}
-	return time.Duration(low+(high-low)/2) * time.Millisecond, true
+	return low + (high-low)/2, true
 }

@@ -51,8 +51,29 @@ func TestClocks(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
+		ahead := c.ahead("a", voters, append(voters, "a"), begun+tt.age+tt.own, at+tt.age)
+		if off.Milliseconds() != ahead["a"] || known != (ahead != nil) {
+			t.Errorf("%s: %d ms ahead", tt.name, ahead["a"])
+		}
 		if len(c.heard) > len(voters) {
 			t.Errorf("%s: %d clocks are kept", tt.name, len(c.heard))
 		}
+	}
+}
+
+// The clocks of nodes that do not vote are compared with the voters', and have no say.
+func TestClocksOfAll(t *testing.T) {
+	var c clocks
+	const begun, at = 1_700_000_000_000, 50_000
+	for n, ahead := range map[place.NodeID]int64{"b": 40, "c": -300_000, "x": 300_000, "gone": 7} {
+		c.note(n, begun+ahead, at)
+	}
+	c.note("old", begun, at-6000)
+	got := fmt.Sprint(c.ahead("a", []place.NodeID{"a", "b", "c"}, []place.NodeID{"a", "b", "c", "x", "old"}, begun+100, at+100))
+	if want := "map[a:0 b:40 c:-300000 x:300000]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if len(c.heard) != 4 {
+		t.Errorf("%d clocks are kept", len(c.heard))
 	}
 }

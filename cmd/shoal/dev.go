@@ -100,7 +100,7 @@ func dev(ctx context.Context, o devOptions, w io.Writer, log *slog.Logger) error
 	if err != nil {
 		return err
 	}
-	m, err := openMachine(ctx, o.agent, log)
+	m, err := openMachine(ctx, o.agent, log, nil)
 	if err != nil {
 		return err
 	}

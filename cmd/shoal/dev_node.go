@@ -64,7 +64,7 @@ func (n *localNode) keep(ctx context.Context) error {
 
 // agent runs the agent once. It gets SIGTERM when ctx ends, and SIGKILL with this process.
 func (n *localNode) agent(ctx context.Context) error {
-	args := append([]string{"agent", "--node-name", n.name, "--address", n.address.String()}, n.dirs()...)
+	args := append([]string{"agent", "--node-name", n.name, "--address", n.address.String(), "--end-together"}, n.dirs()...)
 	cmd, err := n.command(ctx, append(args, n.args...)...)
 	if err != nil {
 		return err

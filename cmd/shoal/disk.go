@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/logs"
 )
 
 // diskLimits are those of --disk-pressure.
@@ -24,6 +27,23 @@ func newDiskWatch(m *machine) *nodeagent.DiskWatch {
 		dirs["imagefs"] = []string{m.opt.dataDir}
 	}
 	return nodeagent.NewDiskWatch(nodeagent.DiskOptions{
-		Node: m.dir.Node.ID, Limits: limits, Dirs: dirs, Stat: nodeagent.StatDisk, Ledger: m.ledger, Reclaim: m.collectNow, Log: m.log,
+		Node: m.dir.Node.ID, Limits: limits, Dirs: dirs, Stat: nodeagent.StatDisk, Ledger: m.ledger, Reclaim: m.collectNow, Thin: m.thinLogs, Logs: m.opt.logDir, Log: m.log,
 	})
+}
+
+// thinLogs removes rotated logs of this node's pods until there is enough room, of those that have ended first.
+func (m *machine) thinLogs(ctx context.Context, enough func() bool) error {
+	have, err := m.containers.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	ours := make(map[string]bool, len(have))
+	for id := range have {
+		ours[string(id)] = true
+	}
+	done, err := logs.Thin(ctx, m.opt.logDir, ours, func(uid string) bool { return !have[control.PodID(uid)].Runs() }, enough)
+	if done.Files > 0 {
+		m.log.InfoContext(ctx, "rotated logs removed, as the disk is short", "files", done.Files, "bytes", done.Bytes)
+	}
+	return err
 }

@@ -1,33 +1,41 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
 
-const unitName = "shoal.service"
+const (
+	unitName     = "shoal.service"
+	downUnitName = "shoal-shutdown.service"
+)
 
-// unit is the agent as a systemd service. Delegate leaves the cgroups below it to us; KillMode=process and the
-// absence of ExecStop leave containerd and the pods alone when the agent is restarted or upgraded. Exit status 4 is a
-// node that left its ring.
+// unit is the agent as a systemd service. It is started by the launcher (launch.go), which is the last binary that has proven
+// itself. Delegate leaves the cgroups below it to us; KillMode=process and the absence of ExecStop leave containerd and the
+// pods alone when the agent is restarted or upgraded. Exit status 4 is a node that left its ring. It is started again for
+// ever; the launcher slows that down.
 const unit = `[Unit]
 Description=Shoal, containers straight from Git
 Documentation=https://github.com/shoal-dev/shoal
 After=network-online.target
 Wants=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart=%s
 KillMode=process
 Restart=always
-RestartSec=1
+RestartSec=100ms
 RestartPreventExitStatus=4
 Delegate=yes
 TasksMax=infinity
@@ -39,23 +47,53 @@ OOMScoreAdjust=-999
 WantedBy=multi-user.target
 `
 
+// downUnit stops the pods in order when the machine goes down: what starts after another is stopped before it, and nothing but
+// a shutdown stops this one.
+const downUnit = `[Unit]
+Description=Shoal, ends pods in order before the machine goes down
+Documentation=https://github.com/shoal-dev/shoal
+After=%s
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=%s
+TimeoutStopSec=%d
+
+[Install]
+WantedBy=multi-user.target
+`
+
 type installOptions struct {
 	root   string // where the files go: "/" but in tests
 	prefix string
 	start  bool
+	grace  time.Duration // that pods get when the machine goes down
 }
+
+// bin and lib are where the binary lies, and what belongs to the launcher, as seen below root.
+func (o installOptions) bin() string { return filepath.Join(o.root, o.prefix, "bin", "shoal") }
+func (o installOptions) lib() string { return filepath.Join(o.root, o.prefix, "lib", "shoal") }
+
+func (o installOptions) units() string { return filepath.Join(o.root, "etc/systemd/system") }
 
 func newInstall() *cobra.Command {
 	var o installOptions
 	cmd := &cobra.Command{
 		Use: "install [flags] [-- AGENT FLAGS]", Short: "Install this binary and a systemd service on this machine",
 		Long: `Copies this binary to /usr/local/bin/shoal and writes a systemd service for "shoal agent", enabled and started.
-Everything after -- is passed to the agent. Where systemd does not run, only the files are written.`,
+Everything after -- is passed to the agent. Where systemd does not run, only the files are written.
+
+Over an older one, it is on trial from its next start on (systemctl restart shoal): when it has been started three times
+within half an hour, and was never in touch with its ring for 30 seconds, the binary before it runs again, and "shoal status"
+says so. A second service gives pods a while to end when the machine goes down (shoal help shutdown).`,
 		RunE: func(cmd *cobra.Command, args []string) error { return install(cmd.OutOrStdout(), o, args) },
 	}
 	cmd.Flags().StringVar(&o.root, "root", "/", "directory to install below")
 	cmd.Flags().StringVar(&o.prefix, "prefix", "/usr/local", "prefix of bin/shoal")
 	cmd.Flags().BoolVar(&o.start, "start", true, "enable and start the service")
+	cmd.Flags().DurationVar(&o.grace, "shutdown-grace", defaultGrace, "how long pods get when the machine goes down")
 	return cmd
 }
 
@@ -67,31 +105,90 @@ func install(w io.Writer, o installOptions, agentArgs []string) error {
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	target := filepath.Join(o.root, o.prefix, "bin", "shoal")
+	for _, dir := range []string{filepath.Dir(o.bin()), o.lib(), o.units()} {
+		if err := dropParts(dir); err != nil {
+			return fmt.Errorf("install: %w", err)
+		}
+	}
+	target := o.bin()
 	if same, _ := sameFile(self, target); !same {
 		if err := copyFile(self, target); err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
 		fmt.Fprintln(w, "wrote", target)
 	}
-	var command strings.Builder
-	command.WriteString(filepath.Join(o.prefix, "bin", "shoal") + " agent")
-	for _, a := range agentArgs {
-		command.WriteString(" " + systemdQuote(a))
-	}
-	unitPath := filepath.Join(o.root, "etc/systemd/system", unitName)
-	if err := os.MkdirAll(filepath.Dir(unitPath), 0o755); err != nil {
+	if err := o.launcher(w); err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	if err := os.WriteFile(unitPath, fmt.Appendf(nil, unit, command.String()), 0o644); err != nil {
+	proven := filepath.Join(o.prefix, "lib", "shoal", provenName)
+	start := append([]string{proven, roleLaunch, filepath.Join(o.prefix, "bin", "shoal"), "agent"}, agentArgs...)
+	down := []string{proven, "shutdown", "--grace", o.grace.String()}
+	if socket := agentSocket(agentArgs); socket != "" {
+		down = append(down, "--server", socket)
+	}
+	if err := os.MkdirAll(o.units(), 0o755); err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	fmt.Fprintln(w, "wrote", unitPath)
+	for _, u := range []struct {
+		name string
+		text []byte
+	}{
+		{unitName, fmt.Appendf(nil, unit, systemdCommand(start))},
+		{downUnitName, fmt.Appendf(nil, downUnit, unitName, systemdCommand(down), int((o.grace + 10*time.Second).Seconds()))},
+	} {
+		path := filepath.Join(o.units(), u.name)
+		if err := putFile(path, 0o644, bytes.NewReader(u.text)); err != nil {
+			return fmt.Errorf("install: %w", err)
+		}
+		fmt.Fprintln(w, "wrote", path)
+	}
 	if !o.start || !systemdRuns(o.root) {
-		fmt.Fprintln(w, "start it with: systemctl enable --now shoal")
+		fmt.Fprintln(w, "start it with: systemctl enable --now shoal shoal-shutdown")
 		return nil
 	}
-	return systemctl(w, []string{"daemon-reload"}, []string{"enable", "--now", unitName})
+	return systemctl(w, []string{"daemon-reload"}, []string{"enable", "--now", unitName, downUnitName})
+}
+
+// launcher puts this binary where the service's launcher is, if there is none, and has the installed one try again if it was
+// rejected. The first binary has nothing to go back to, so it is not on trial.
+func (o installOptions) launcher(w io.Writer) error {
+	t, err := readTrials(o.lib())
+	if err != nil {
+		return err
+	}
+	proven := filepath.Join(o.lib(), provenName)
+	if _, err := os.Stat(proven); errors.Is(err, fs.ErrNotExist) {
+		if err := copyFile(o.bin(), proven); err != nil {
+			return err
+		}
+		fmt.Fprintln(w, "wrote", proven)
+		if t.Proven, err = fileID(o.bin()); err != nil {
+			return err
+		}
+	}
+	t.Binary, t.Starts, t.Rejected = "", nil, ""
+	return t.write(o.lib())
+}
+
+// agentSocket is where an agent with such flags answers; "" if that is the usual place.
+func agentSocket(args []string) string {
+	for i, a := range args {
+		if dir, ok := strings.CutPrefix(a, "--run-dir="); ok {
+			return filepath.Join(dir, "agent.sock")
+		}
+		if a == "--run-dir" && i+1 < len(args) {
+			return filepath.Join(args[i+1], "agent.sock")
+		}
+	}
+	return ""
+}
+
+func systemdCommand(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		quoted[i] = systemdQuote(a)
+	}
+	return strings.Join(quoted, " ")
 }
 
 func newUninstall() *cobra.Command {
@@ -111,13 +208,19 @@ func uninstall(w io.Writer, o installOptions) error {
 		return errors.New("uninstall: needs root: sudo shoal uninstall")
 	}
 	if systemdRuns(o.root) {
-		if err := systemctl(w, []string{"disable", "--now", unitName}); err != nil {
+		// The second is left as it is: to stop it is to stop the pods.
+		if err := systemctl(w, []string{"disable", "--now", unitName}, []string{"disable", downUnitName}); err != nil {
 			return err
 		}
 	}
+	for _, dir := range []string{filepath.Dir(o.bin()), o.lib(), o.units()} {
+		if err := dropParts(dir); err != nil {
+			return fmt.Errorf("uninstall: %w", err)
+		}
+	}
 	for _, path := range []string{
-		filepath.Join(o.root, "etc/systemd/system", unitName),
-		filepath.Join(o.root, o.prefix, "bin", "shoal"),
+		filepath.Join(o.units(), unitName), filepath.Join(o.units(), downUnitName),
+		o.bin(), filepath.Join(o.lib(), provenName), filepath.Join(o.lib(), trialName), o.lib(),
 	} {
 		err := os.Remove(path)
 		switch {
@@ -169,29 +272,4 @@ func sameFile(a, b string) (bool, error) {
 		return false, err
 	}
 	return os.SameFile(x, y), nil
-}
-
-// copyFile puts a whole copy in place of to: a running binary is replaced, not written into.
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	out, err := os.CreateTemp(filepath.Dir(to), ".shoal-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name())
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return err
-	}
-	if err := errors.Join(out.Chmod(0o755), out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), to)
 }

@@ -38,16 +38,18 @@ func TestInstall(t *testing.T) {
 		t.Skip("needs root")
 	}
 	root := t.TempDir()
-	o := installOptions{root: root, prefix: "/opt/shoal", start: true}
-	for _, wrote := range []int{2, 2} {
+	o := installOptions{root: root, prefix: "/opt/shoal", start: true, grace: defaultGrace}
+	for _, wrote := range []int{4, 3} {
 		var out bytes.Buffer
-		if err := install(&out, o, []string{"--ring", "a b", `100%`}); err != nil {
+		if err := install(&out, o, []string{"--run-dir", "/run/a b", `100%`}); err != nil {
 			t.Fatal(err)
 		}
-		if got := files(t, root); !slices.Equal(got, []string{"etc/systemd/system/shoal.service", "opt/shoal/bin/shoal"}) {
+		if got := files(t, root); !slices.Equal(got, []string{
+			"etc/systemd/system/shoal-shutdown.service", "etc/systemd/system/shoal.service", "opt/shoal/bin/shoal", "opt/shoal/lib/shoal/proven", "opt/shoal/lib/shoal/trial.json",
+		}) {
 			t.Errorf("files %q", got)
 		}
-		if n := strings.Count(out.String(), "wrote "); n != wrote || !strings.Contains(out.String(), "systemctl enable --now shoal") {
+		if n := strings.Count(out.String(), "wrote "); n != wrote || !strings.Contains(out.String(), "systemctl enable --now shoal shoal-shutdown") {
 			t.Errorf("said:\n%s", &out)
 		}
 	}
@@ -56,11 +58,18 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		`ExecStart=/opt/shoal/bin/shoal agent --ring "a b" 100%%`, "KillMode=process", "Delegate=yes", "WantedBy=multi-user.target",
+		`ExecStart=/opt/shoal/lib/shoal/proven launch /opt/shoal/bin/shoal agent --run-dir "/run/a b" 100%%`, "StartLimitIntervalSec=0", "KillMode=process", "Delegate=yes", "WantedBy=multi-user.target",
 	} {
 		if !slices.Contains(strings.Split(string(unit), "\n"), line) {
 			t.Errorf("the unit has no line %s:\n%s", line, unit)
 		}
+	}
+	down, err := os.ReadFile(filepath.Join(root, "etc/systemd/system/shoal-shutdown.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := `ExecStop=/opt/shoal/lib/shoal/proven shutdown --grace 10s --server "/run/a b/agent.sock"`; !slices.Contains(strings.Split(string(down), "\n"), line) {
+		t.Errorf("the unit has no line %s:\n%s", line, down)
 	}
 	if info, err := os.Stat(filepath.Join(root, "opt/shoal/bin/shoal")); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the binary: %v, %v", info, err)

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -22,11 +21,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
-	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/engine/wire"
 	"github.com/shoal-dev/shoal/internal/residence"
-	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 	"github.com/shoal-dev/shoal/nodeagent/containers"
@@ -43,6 +40,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/renderer"
 	"github.com/shoal-dev/shoal/nodeagent/ring"
 	"github.com/shoal-dev/shoal/nodeagent/store"
+	"github.com/shoal-dev/shoal/nodeagent/tunnel"
 	"github.com/shoal-dev/shoal/nodeagent/volumes"
 )
 
@@ -50,11 +48,13 @@ import (
 type machine struct {
 	opt        agentOptions
 	log        *slog.Logger
+	trial      *trial // nil: there is none
 	dir        *store.Dir
 	content    *store.Content
 	containers *containers.Runtime
 	ledger     *ledger.Ledger[*cluster.State, cluster.Outcome]
 	links      *links.Links
+	tunnel     *tunnel.Tunnel
 	firewall   *firewall.Firewall
 	dns        *dns.Server
 	volumes    *volumes.Volumes
@@ -79,6 +79,7 @@ type machine struct {
 	node       *nodeagent.Node
 	journal    *nodeagent.Journal
 	looks      *looks
+	flows      *flowWatch
 	socket     net.Listener
 	listeners  map[string]net.Listener
 	address    netip.Addr
@@ -86,11 +87,15 @@ type machine struct {
 	sourceMu   sync.Mutex // guards what follows
 	sourceNow  api.Source
 	warnings   []string // of this host
+	inClear    []string // warnings of nodes that nothing is encrypted for
 	pulls      pulls
 	clocks     clocks
 	ownPush    atomic.Int64  // until when a push to this node is judged by who shows it, ms since 1970; 0: none is
 	pushShown  chan struct{} // it is over
 	closers    []func() error
+	stages     stages
+	downMu     sync.Mutex // guards what follows
+	down       bool       // pods were ended, and are not to start here
 }
 
 // gcPercent is how much garbage the agent lets gather, in percent of what it holds, before it collects it: while 100 pods
@@ -100,14 +105,14 @@ const gcPercent = 100
 
 // openMachine opens the parts in the order in which they need each other. What was opened is closed again if a
 // later part fails.
-func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *machine, err error) {
+func openMachine(ctx context.Context, o agentOptions, log *slog.Logger, t *trial) (_ *machine, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the agent needs root, for namespaces, mounts and nftables: sudo shoal agent")
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	m := &machine{opt: o, log: log, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}, pushShown: make(chan struct{}, 1)}
+	m := &machine{opt: o, log: log, trial: t, journal: nodeagent.NewJournal(), listeners: map[string]net.Listener{}, pushShown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -120,6 +125,9 @@ func openMachine(ctx context.Context, o agentOptions, log *slog.Logger) (_ *mach
 		return nil, err
 	}
 	if _, err := o.diskLimits(); err != nil {
+		return nil, err
+	}
+	if err := o.checkWireguard(); err != nil {
 		return nil, err
 	}
 	for _, open := range []func(context.Context) error{
@@ -176,100 +184,6 @@ func (m *machine) openListeners(context.Context) (err error) {
 	return nil
 }
 
-// openLedger opens the ledger and has this node in it. A node that was in it before does not wait for the others: what
-// its disk knows to be agreed on is enough to go on.
-func (m *machine) openLedger(ctx context.Context) (err error) {
-	pods, services, err := m.opt.ranges()
-	if err != nil {
-		return err
-	}
-	o := ledger.Options[*cluster.State, cluster.Outcome]{
-		Dir: m.dir.Path("ledger"), Node: m.dir.Node.ID, Boot: m.dir.Boot.ID, Content: m.content, Log: m.log, Machine: ledger.Cluster(),
-		Transport: ledger.NewTransport(m.peers.RaftStream(), m.log), Forward: m.forward, Fetch: m.fetch, Wanted: m.wanted, Alive: m.alive,
-		ClockOff: m.clockOff, Now: wallclock.Now,
-	}
-	if len(m.peers.Seeds()) == 0 { // who joined waits for the ledger of the ring
-		o.Genesis = &cluster.Genesis{
-			Ring: m.peers.Ring(), PodCIDR: pods, ServiceCIDR: services, Domain: m.opt.domain, Engine: cluster.EngineVersion,
-		}
-	}
-	if m.ledger, err = ledger.Open(ctx, o); err != nil {
-		return err
-	}
-	m.onClose(m.ledger.Close)
-	m.peering.ledger.Store(m.ledger)
-	if err := m.awaitLedger(ctx); err != nil {
-		return err
-	}
-	var known *cluster.Node
-	nodes := 0
-	m.ledger.View(func(s *cluster.State) {
-		known, _ = s.Nodes().Get(m.dir.Node.ID)
-		nodes = s.Nodes().Len()
-	})
-	if known != nil && known.Up && nodes > 1 {
-		return nil // the keeper tells the others what is new about this node
-	}
-	return m.tell(ctx, m.up())
-}
-
-// awaitLedger waits until a node that has just joined has got the ledger of its ring, and is in it.
-func (m *machine) awaitLedger(ctx context.Context) error {
-	changes, cancel := m.ledger.Subscribe()
-	defer cancel()
-	said := false
-	for {
-		if m.ledger.Applied() > 0 && (len(m.peers.Seeds()) == 0 || m.knows(m.dir.Node.ID)) {
-			return nil
-		}
-		if !said {
-			said = true
-			m.log.InfoContext(ctx, "waiting for the ring's ledger")
-		}
-		select {
-		case <-changes:
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// up is what this node says of itself.
-func (m *machine) up() cluster.NodeUp {
-	at, _ := m.ports() // was checked
-	taints, _ := parseTaints(m.opt.taints)
-	return cluster.NodeUp{
-		ID: m.dir.Node.ID, Name: m.opt.name(), Key: m.dir.Node.Public(), Address: m.address, Arch: runtime.GOARCH, Zone: m.opt.zone,
-		Labels: m.opt.labels, Taints: taints, Capacity: capacity(m.opt.dataDir), Engine: cluster.EngineVersion, Peer: at.peer.Port(), Gossip: at.gossip.Port(),
-	}
-}
-
-// tell puts what this node says of itself into the ledger.
-func (m *machine) tell(ctx context.Context, up cluster.NodeUp) error {
-	out, err := m.ledger.Append(ctx, cluster.Input{NodeUp: &up})
-	if err != nil {
-		return fmt.Errorf("announce this node: %w", err)
-	}
-	if out.Rejected != "" {
-		return fmt.Errorf("the ring refused this node: %s", out.Rejected)
-	}
-	return nil
-}
-
-// ring is what the ledger fixed about the network.
-func (m *machine) facts() (ring cluster.Ring, node place.Node, err error) {
-	err = errors.New("the ledger has no such node")
-	m.ledger.View(func(s *cluster.State) {
-		r, ok1 := s.Ring()
-		n, ok2 := s.Nodes().Get(m.dir.Node.ID)
-		if ok1 && ok2 {
-			ring, node, err = *r, n.Node, nil
-		}
-	})
-	return ring, node, err
-}
-
 func (m *machine) openNetwork(ctx context.Context) error {
 	ring, node, err := m.facts()
 	if err != nil {
@@ -281,9 +195,13 @@ func (m *machine) openNetwork(ctx context.Context) error {
 	if err := overlap(ring.PodCIDR, ring.ServiceCIDR, instance); err != nil {
 		return err
 	}
+	if m.tunnel, err = newTunnel(m.opt, m.dir, m.log); err != nil {
+		return err
+	}
+	m.onClose(func() error { m.tunnel.Close(); return nil })
 	m.links, err = links.Open(links.Options{
 		Instance: instance, PodCIDR: node.PodCIDR, ServiceCIDR: ring.ServiceCIDR, DNS: server,
-		Record: filepath.Join(m.opt.runDir, "sysctls"), Log: m.log,
+		Tunnel: m.tunnel, Encrypt: m.opt.encrypts(), Record: filepath.Join(m.opt.runDir, "sysctls"), Log: m.log,
 	})
 	if err != nil {
 		return err
@@ -292,11 +210,14 @@ func (m *machine) openNetwork(ctx context.Context) error {
 	if err := m.links.EnsureNode(ctx); err != nil {
 		return err
 	}
+	if err := m.openTunnel(ctx); err != nil {
+		return err
+	}
 	if m.firewall, err = firewall.Open(firewall.Options{Instance: instance, Log: m.log}); err != nil {
 		return err
 	}
 	m.onClose(func() error { m.firewall.Close(); return nil })
-	if err := m.openDNS(ctx, ring, server); err != nil {
+	if err := m.openDNS(ctx, server); err != nil {
 		return err
 	}
 	return m.openRing(ctx, ring)
@@ -319,8 +240,8 @@ func (m *machine) openContainers(ctx context.Context) (err error) {
 		return err
 	}
 	o := containers.Options{
-		Instance: m.dir.Node.Instance(), DataDir: m.dir.Path("containerd"), RunDir: filepath.Join(m.opt.runDir, "c"), LogDir: m.opt.logDir,
-		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Deadline: m.leaseFile(), Peers: m.stores, Log: m.log,
+		Instance: m.dir.Node.Instance(), DataDir: m.dir.Path("containerd"), RunDir: m.containersRunDir(), LogDir: m.opt.logDir,
+		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Deadline: m.leaseFile(), Peers: m.stores, Hold: m.dns.Files, Log: m.log,
 	}
 	if m.opt.containerd != "" {
 		o.Daemon, o.Address = nil, m.opt.containerd
@@ -388,8 +309,8 @@ func (m *machine) wire() {
 	ledger := newLedgerPart(m)
 	m.claims = m.newClaims()
 	m.agent = nodeagent.New(nodeagent.Options{
-		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls, m.taggedAs}, Links: linksPart{m.links},
-		Firewall: m.firewall, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
+		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls, m.taggedAs}, Links: linksPart{m.links, m.opt.wireguard == wireguardStrict, m.tellClear},
+		Firewall: firewallPart{m.firewall, m.opt.wireguard == wireguardStrict}, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders, Claims: m.claims,
@@ -398,9 +319,10 @@ func (m *machine) wire() {
 	})
 	m.node = &nodeagent.Node{
 		Facts: m.ringFactsFor(),
-		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list,
+		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list, Down: m.shutdown,
 	}
 	m.disk = newDiskWatch(m)
+	m.flows = newFlowWatch(m.log)
 	m.peering.deployer.Store(m.deployer)
 	m.peering.node.Store(m.node)
 	m.looks = newLooks(m.deployer, m.yield, m.log)
@@ -411,14 +333,14 @@ func (m *machine) run(ctx context.Context) error {
 	defer m.close()
 	defer m.farewell()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return m.agent.Run(ctx) })
+	m.stages.agent.run(ctx, g, m.agent.Run)
 	g.Go(func() error { return m.probes.Run(ctx) })
 	g.Go(func() error { return m.gossip.run(ctx) })
 	g.Go(func() error { return m.followNodes(ctx) })
 	g.Go(func() error { return m.followLeave(ctx) })
 	g.Go(func() error { return m.followKeys(ctx) })
-	g.Go(func() error { return m.keeper.Run(ctx) })
-	g.Go(func() error { return m.leases.Run(ctx) })
+	m.stages.keeper.run(ctx, g, m.keeper.Run)
+	m.stages.leases.run(ctx, g, m.leases.Run)
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })
 	g.Go(func() error { return api.NewServer(m.node, m.log).Serve(ctx, m.socket) })
 	g.Go(func() error { return api.NewPodsServer(m.node.Here(), m.log).Serve(ctx, m.peers.Commands()) })
@@ -444,6 +366,7 @@ func (m *machine) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return m.collect(ctx) })
 	g.Go(func() error { return m.disk.Run(ctx) })
+	g.Go(func() error { return m.flows.run(ctx) })
 	g.Go(func() error { return m.fetchAhead(ctx) })
 	g.Go(func() error { residence.Keep(ctx); return nil })
 	if l := m.listeners["registry"]; l != nil {
@@ -460,6 +383,9 @@ func (m *machine) run(ctx context.Context) error {
 		g.Go(func() error { return ahead.run(ctx, m.pullPushed, m.log) })
 	}
 	g.Go(func() error { m.lookForBlockers(ctx); return nil })
+	if m.trial != nil {
+		g.Go(func() error { return m.runTrial(ctx) })
+	}
 	m.log.InfoContext(ctx, "ready", "node", m.opt.name(), "id", m.dir.Node.ID, "git", m.gitURL(), "registry", m.registryAddress())
 	return g.Wait()
 }

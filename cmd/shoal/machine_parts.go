@@ -24,14 +24,22 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/volumes"
 )
 
-func (m *machine) openDNS(_ context.Context, ring cluster.Ring, server netip.Addr) (err error) {
-	m.dns, err = dns.Listen(dns.Options{Listen: netip.AddrPortFrom(server, 53), Log: m.log})
+// openDNS answers from what this node's ledger says, before anything else is there: pods that run ask all the time. Its
+// sockets are those of the agent before, if containerd still holds them.
+func (m *machine) openDNS(ctx context.Context, server netip.Addr) (err error) {
+	var known wire.Tables
+	m.ledger.View(func(s *cluster.State) { known = wire.Compile(wire.FromState(s, m.dir.Node.ID, m.content)) })
+	m.dns, err = dns.Listen(dns.Options{
+		Listen: netip.AddrPortFrom(server, 53), Holder: containers.Holder(ctx, m.containersRunDir()), Tables: &known, Log: m.log,
+	})
 	if err != nil {
 		return err
 	}
 	m.onClose(m.dns.Close)
 	return nil
 }
+
+func (m *machine) containersRunDir() string { return filepath.Join(m.opt.runDir, "c") }
 
 func newProber(m *machine) *probes.Prober {
 	return probes.New(probes.Options{Log: m.log, Exec: func(ctx context.Context, key probes.Key, _ string, command []string) (int, []byte, error) {
@@ -166,7 +174,7 @@ func (m *machine) openRing(ctx context.Context, facts cluster.Ring) (err error) 
 			return err
 		}
 	}
-	m.ring, err = ring.Open(ring.Options{Dir: m.dir.Path("ring"), Node: m.dir.Node.ID, Ring: facts.Genesis.Ring, Bind: at.gossip, Keys: m.joinedKeys, Known: m.gossipAddresses, Log: m.log})
+	m.ring, err = ring.Open(ring.Options{Dir: m.dir.Path("ring"), Node: m.dir.Node.ID, Ring: facts.Genesis.Ring, Bind: at.gossip, Keys: m.joinedKeys, Known: m.gossipAddresses, Proves: m.provesTwin, Log: m.log})
 	if err != nil {
 		return err
 	}
@@ -189,6 +197,11 @@ func (m *machine) hostWarnings() []string {
 	m.sourceMu.Lock()
 	defer m.sourceMu.Unlock()
 	warnings := slices.Clone(m.warnings)
+	warnings = append(warnings, m.inClear...)
+	if m.trial != nil && m.trial.rejected != "" {
+		warnings = append(warnings, m.trial.rejected+"; the binary before it runs, "+version+". Install one that works; to try this one again: shoal install")
+	}
+	warnings = append(warnings, m.flows.warnings()...)
 	if short := m.disk.Short(); short != "" {
 		warnings = append(warnings, "the disk is short, no more pods come here: "+short)
 	}
@@ -238,4 +251,10 @@ func (m *machine) reportBlockers(ctx context.Context, tables wire.Tables) {
 			m.log.WarnContext(ctx, w)
 		}
 	}
+}
+
+// provesTwin tells whether the machine that gossips at an address holds this node's key: its disk is a copy of this one's, and
+// so are its flags.
+func (m *machine) provesTwin(ctx context.Context, at netip.AddrPort) bool {
+	return m.peers.Twin(ctx, netip.AddrPortFrom(at.Addr(), m.peers.Addr().Port()))
 }

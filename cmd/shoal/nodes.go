@@ -62,6 +62,9 @@ func printNodes(w io.Writer, r api.Ring) {
 		if n.Short != "" {
 			fmt.Fprintf(w, "%s gets no more pods, its disk is short: %s\n", n.Name, n.Short)
 		}
+		if n.ClockAhead != 0 {
+			fmt.Fprintf(w, "%s gets no more pods, its clock is %s\n", n.Name, api.Astray(n.ClockAhead))
+		}
 	}
 }
 
@@ -75,6 +78,9 @@ func stateText(n api.Node) string {
 	}
 	if n.Short != "" {
 		words = append(words, "DiskPressure")
+	}
+	if n.ClockAhead != 0 {
+		words = append(words, "ClockSkew")
 	}
 	return strings.Join(words, ",")
 }
@@ -137,6 +143,7 @@ func printRing(w io.Writer, r api.Ring) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%.12s\t%s\n", n.Name, stateText(n), role(n), n.Now.Index, newest-n.Now.Index, n.Now.StateHash, n.Now.Version)
 	}
 	table.Flush()
+	printWireguard(w, r.Nodes)
 	printForge(w, r.Nodes)
 	printKeys(w, r.Nodes)
 	for _, n := range r.Nodes {
@@ -147,6 +154,25 @@ func printRing(w io.Writer, r api.Ring) {
 			e := n.Now.Environments[name]
 			fmt.Fprintf(w, "%s %s: commit %.12s render %.12s %s\n", n.Name, name, e.Commit, dash(e.Digest), e.Problem)
 		}
+	}
+}
+
+// printWireguard names the nodes without it, in a ring that has it elsewhere.
+func printWireguard(w io.Writer, nodes []api.Node) {
+	var with, without []string
+	for _, n := range nodes {
+		if n.WireGuard != 0 {
+			with = append(with, n.Name)
+		} else {
+			without = append(without, n.Name)
+		}
+	}
+	switch {
+	case len(nodes) < 2 || len(with) == 0:
+	case len(without) == 0:
+		fmt.Fprintln(w, "wireguard: on all nodes, packets between their pods are encrypted")
+	default:
+		fmt.Fprintf(w, "wireguard: not on %s; packets between pods there and elsewhere are not encrypted\n", strings.Join(without, ", "))
 	}
 }
 

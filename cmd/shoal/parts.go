@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -140,7 +141,18 @@ func registryHost(key string) string {
 	return host
 }
 
-type linksPart struct{ *links.Links }
+type linksPart struct {
+	*links.Links
+	strict bool                  // nothing goes to other nodes unencrypted
+	routed func(context.Context) // the ways to them may have changed
+}
+
+func (l linksPart) Routes(ctx context.Context, t wire.Tables) error {
+	t.Strict = l.strict
+	err := l.Links.Routes(ctx, t)
+	l.routed(ctx)
+	return err
+}
 
 func (l linksPart) Ensure(ctx context.Context, p *plan.Pod, netns string) error {
 	return l.Links.Ensure(ctx, links.Pod{ID: p.ID, Netns: netns, IP: p.IP})
@@ -171,10 +183,7 @@ func (p probesPart) Set(targets []nodeagent.ProbeTarget) {
 	out := make(map[probes.Key]probes.Target, len(targets))
 	for _, t := range targets {
 		target := probes.Target{
-			ID: t.Instance, Started: time.UnixMilli(t.Started), IP: t.Pod.IP, Container: t.Pod.Container(t.Container), Stopping: t.Pod.Deleting != 0,
-		}
-		if t.Pod.Spec.HostNetwork {
-			target.IP = t.Pod.NodeIP
+			ID: t.Instance, Started: time.UnixMilli(t.Started), IP: addressOf(t.Pod), Container: t.Pod.Container(t.Container), Stopping: t.Pod.Deleting != 0,
 		}
 		for _, c := range t.Pod.Status.ContainerStatuses {
 			if c.Name == t.Container && strings.HasSuffix(c.ContainerID, "//"+t.Instance) && c.State.Running != nil {
@@ -184,6 +193,18 @@ func (p probesPart) Set(targets []nodeagent.ProbeTarget) {
 		out[probes.Key{Pod: t.Pod.ID, Container: t.Container}] = target
 	}
 	p.Prober.Set(out)
+}
+
+func (p probesPart) Hook(ctx context.Context, pod *plan.Pod, container string, h *corev1.LifecycleHandler) error {
+	return p.Prober.Hook(ctx, probes.Key{Pod: pod.ID, Container: container}, addressOf(pod), pod.Container(container), h)
+}
+
+// addressOf is where a pod listens: its own address, or the node's.
+func addressOf(p *plan.Pod) netip.Addr {
+	if p.Spec.HostNetwork {
+		return p.NodeIP
+	}
+	return p.IP
 }
 
 func (p probesPart) Health() map[string]plan.Health {

@@ -159,7 +159,7 @@ func (m *machine) join(ctx context.Context, dir, member string, at ports) error 
 	default:
 		return fmt.Errorf("this node belongs to ring %.8s, the token is of ring %.8s: use another data directory, or `shoal leave` first", member, token.Ring)
 	}
-	reply, err := peers.Join(ctx, m.opt.join, token, peers.Joining{Dir: dir, Key: m.dir.Node.Key, Name: m.opt.name(), Peer: at.peer, Gossip: at.gossip, Now: wallclock.Now})
+	reply, err := peers.Join(ctx, m.opt.join, token, peers.Joining{Dir: dir, Key: m.dir.Node.Key, Name: m.opt.name(), Peer: at.peer, Gossip: at.gossip, Engine: cluster.EngineVersion, Now: wallclock.Now})
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -236,7 +236,10 @@ func (m *machine) votes(id place.NodeID) bool {
 // admit takes a machine with a token into the ring.
 func (m *machine) admit(ctx context.Context, r peers.JoinRequest) error {
 	var grant *peers.Grant
+	engine := 0
 	if !m.state(func(s *cluster.State) {
+		ring, _ := s.Ring()
+		engine = ring.Engine
 		if t, ok := s.Tokens().Get(r.TokenID); ok {
 			grant = &peers.Grant{ID: t.ID, Hash: t.Hash, End: time.UnixMilli(t.Expires), UsedBy: t.Node}
 		}
@@ -245,6 +248,9 @@ func (m *machine) admit(ctx context.Context, r peers.JoinRequest) error {
 	}
 	if err := grant.Judge(r, wallclock.Now()); err != nil {
 		return err
+	}
+	if r.Engine < engine { // it could not step the ring's entries
+		return &peers.RefusedError{Text: fmt.Sprintf("the ring runs engine version %d, and the binary of %s does not know that: install a newer shoal there, and start it with the same token", engine, r.Name)}
 	}
 	out, err := m.ledger.Append(ctx, cluster.Input{Join: &cluster.Join{
 		Token: r.TokenID, Node: r.Node, Name: r.Name, Key: publicKey(r.Key), Address: r.Peer.Addr(), Peer: r.Peer.Port(), Gossip: r.Gossip.Port(),
@@ -377,6 +383,11 @@ func (m *machine) clockOff() (off time.Duration, known bool) {
 		return 0, false
 	}
 	return m.clocks.off(m.dir.Node.ID, ringPart{m}.Voters(), wallclock.Now().UnixMilli(), deadline.Now())
+}
+
+// clocksAhead is how far the nodes' clocks are ahead of most voters', for the leader.
+func (m *machine) clocksAhead() map[place.NodeID]int64 {
+	return m.clocks.ahead(m.dir.Node.ID, ringPart{m}.Voters(), m.wanted(), wallclock.Now().UnixMilli(), deadline.Now())
 }
 
 // renewLease asks the leader, who may be this node.

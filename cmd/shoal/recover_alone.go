@@ -97,7 +97,7 @@ func readRing(ctx context.Context, dir *store.Dir) (r ringLeft, err error) {
 	reading, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
 	// What was agreed on is stepped as the agent does it, after the opening; an entry that cannot be is no reason to give up.
-	if err := l.Drained(reading); err != nil && reading.Err() == nil {
+	if err := l.Replayed(reading); err != nil && reading.Err() == nil {
 		return r, errors.Join(err, l.Close())
 	}
 	l.View(func(s *cluster.State) { r.nodes = slices.Collect(s.Nodes().Values()) })

@@ -70,7 +70,7 @@ func reset(ctx context.Context, o agentOptions, keepImages bool) error {
 	}
 	defer dir.Close()
 	return errors.Join(
-		resetContainers(ctx, o, keepImages, dir), resetVolumes(ctx, o, dir), resetNetwork(ctx, o, dir), os.RemoveAll(o.runDir),
+		resetTunnel(o, dir), resetContainers(ctx, o, keepImages, dir), resetVolumes(ctx, o, dir), resetNetwork(ctx, o, dir), os.RemoveAll(o.runDir),
 	)
 }
 
@@ -91,7 +91,7 @@ func resetContainers(ctx context.Context, o agentOptions, keepImages bool, dir *
 	defer cancel()
 	co := containers.Options{
 		Instance: dir.Node.Instance(), DataDir: dir.Path("containerd"), RunDir: filepath.Join(o.runDir, "c"), LogDir: o.logDir, Shim: shim, Runc: runc,
-		Daemon: []string{self, roleContainerd},
+		Daemon: []string{self, roleContainerd}, Ending: true,
 	}
 	if o.containerd != "" {
 		co.Daemon, co.Address = nil, o.containerd

@@ -130,7 +130,7 @@ func (m *machine) openKeeping(context.Context) (err error) {
 		}
 	})
 	m.keeper = nodeagent.NewKeeper(nodeagent.KeeperOptions{
-		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Heard: m.peers.Answered, Up: m.up, Now: deadline.Now, Log: m.log,
+		Node: m.dir.Node.ID, Ledger: keeperLedger{m.ledger}, Members: m.gossip, Heard: m.peers.Answered, Ahead: m.clocksAhead, Up: m.up, Now: deadline.Now, Log: m.log,
 	})
 	m.peering.keeper.Store(m.keeper)
 	m.leases, err = nodeagent.NewLeases(nodeagent.LeasesOptions{
@@ -189,7 +189,7 @@ func (m *machine) farewell() {
 	defer cancel()
 	nodes := 0
 	m.ledger.View(func(s *cluster.State) { nodes = s.Nodes().Len() })
-	if nodes < 2 || !m.knowsItself() {
+	if nodes < 2 || m.opt.endTogether || !m.knowsItself() || m.isDown() {
 		return
 	}
 	out, err := m.ledger.Append(ctx, cluster.Input{Restarting: &cluster.Restarting{Until: wallclock.Now().Add(awayFor).UnixMilli()}})

@@ -51,7 +51,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,
 	root.AddCommand(
 		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
 		newToken(g), newNodes(g), newRing(g), newChange(g, "cordon", "Keep new pods off a node", ""), newChange(g, "uncordon", "Let pods onto a node again", ""),
-		newChange(g, "drain", "Move a node's pods to other nodes", drainHelp), newRebalance(g), newTaint(g), newChange(g, "remove", "Take a node out of the ring for good", removeHelp), newLeave(g),
+		newChange(g, "drain", "Move a node's pods to other nodes", drainHelp), newRebalance(g), newTaint(g), newChange(g, "remove", "Take a node out of the ring for good", removeHelp), newLeave(g), newShutdown(g),
 		newInstall(), newUninstall(), newReset(), newRecover(), newVersion(g),
 	)
 	return root

@@ -52,3 +52,42 @@ func TestFile(t *testing.T) {
 		t.Errorf("the clock: %d, then %d", a, b)
 	}
 }
+
+// Readers see the old deadline or the new one, however often it is written: never a mixture, which might lie ahead of both.
+func TestWholeDeadlines(t *testing.T) {
+	for _, dir := range []string{t.TempDir(), "/dev/shm"} { // a disk; memory, where the agent has it
+		f, err := os.CreateTemp(dir, "lease-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(f.Name())
+		defer f.Close()
+		const low, high = Time(0x00000000_11111111), Time(0x22222222_00000000)
+		if err := Write(f, low); err != nil {
+			t.Fatal(err)
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for i := range 100_000 {
+				_ = Write(f, []Time{high, low}[i%2])
+			}
+		}()
+		seen := map[Time]int{}
+		for reading := true; reading; {
+			select {
+			case <-over:
+				reading = false
+			default:
+			}
+			at, written, err := From(f)
+			if err != nil || !written {
+				t.Fatalf("%v %v", written, err)
+			}
+			seen[at]++
+		}
+		if len(seen) != 2 || seen[low] == 0 || seen[high] == 0 {
+			t.Errorf("in %s: read %v", dir, seen)
+		}
+	}
+}

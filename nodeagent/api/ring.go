@@ -20,25 +20,45 @@ type Ring struct {
 
 // Node is one machine of the ring.
 type Node struct {
-	Name     string            `json:"name"`
-	ID       string            `json:"id"`
-	Address  string            `json:"address"`
-	Zone     string            `json:"zone,omitempty"`
-	Arch     string            `json:"arch,omitempty"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Taints   []string          `json:"taints,omitempty"`       // "key=value:Effect"
-	Short    string            `json:"diskPressure,omitempty"` // how its disk is short; "": it has room
-	State    string            `json:"state"`                  // "Ready", "NotReady", "Lost" (its lease is over), "Joining", "Restarting", "Unsteady"
-	Cordoned bool              `json:"cordoned,omitempty"`
-	Draining bool              `json:"draining,omitempty"`
-	Voter    bool              `json:"voter,omitempty"`
-	Leader   bool              `json:"leader,omitempty"`
-	Self     bool              `json:"self,omitempty"` // it is the one that was asked
-	Pods     int               `json:"pods"`           // that have not ended
-	PodCIDR  string            `json:"podCIDR"`
-	Engine   int               `json:"engine"` // highest version it knows
-	Joined   time.Time         `json:"joined"`
-	Now      *NodeState        `json:"now,omitempty"` // nil: it was not asked, or did not answer
+	Name    string            `json:"name"`
+	ID      string            `json:"id"`
+	Address string            `json:"address"`
+	Zone    string            `json:"zone,omitempty"`
+	Arch    string            `json:"arch,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Taints  []string          `json:"taints,omitempty"`       // "key=value:Effect"
+	Short   string            `json:"diskPressure,omitempty"` // how its disk is short; "": it has room
+	// ClockAhead is by how many ms its clock was ahead of most voters' when it was found to be wrong, negative if it was
+	// behind; 0: it is right.
+	ClockAhead int64 `json:"clockAhead,omitempty"`
+
+	State    string    `json:"state"` // "Ready", "NotReady", "Lost" (its lease is over), "Joining", "Restarting", "Unsteady"
+	Cordoned bool      `json:"cordoned,omitempty"`
+	Draining bool      `json:"draining,omitempty"`
+	Voter    bool      `json:"voter,omitempty"`
+	Leader   bool      `json:"leader,omitempty"`
+	Self     bool      `json:"self,omitempty"` // it is the one that was asked
+	Pods     int       `json:"pods"`           // that have not ended
+	PodCIDR  string    `json:"podCIDR"`
+	Engine   int       `json:"engine"` // highest version it knows
+	Joined   time.Time `json:"joined"`
+	// WireGuard is the UDP port of its WireGuard; 0: packets between its pods and those of other nodes are not encrypted.
+	WireGuard uint16     `json:"wireguard,omitempty"`
+	Now       *NodeState `json:"now,omitempty"` // nil: it was not asked, or did not answer
+}
+
+// Astray says how a clock is that is so many ms ahead of most voters': "5m0s ahead of most voters'".
+func Astray(ahead int64) string {
+	off, way := time.Duration(ahead)*time.Millisecond, "ahead of"
+	if off < 0 {
+		off, way = -off, "behind"
+	}
+	if off >= time.Minute {
+		off = off.Round(time.Second)
+	} else {
+		off = off.Round(100 * time.Millisecond)
+	}
+	return off.String() + " " + way + " most voters'"
 }
 
 // NodeState is how far a node is.

@@ -20,6 +20,7 @@ import (
 // Backend is what the commands ask for.
 type Backend interface {
 	nodesBackend
+	downBackend
 	PodsBackend
 	Status(ctx context.Context) (Status, error)
 	Why(ctx context.Context, kind, namespace, name string) (Why, error)
@@ -76,6 +77,7 @@ func NewServer(b Backend, log *slog.Logger) *Server {
 		return b.Plan(r.Context(), req)
 	}))
 	s.nodes(mux, b)
+	s.down(mux, b)
 	mux.HandleFunc("GET /debug/pprof/{name}", s.profile)
 	return s.handle(mux)
 }

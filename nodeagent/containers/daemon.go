@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	containerddaemon "github.com/shoal-dev/shoal/nodeagent/containers/daemon"
+
+	"github.com/shoal-dev/shoal/internal/pidfd"
 )
 
 // DaemonMain is what a child of the agent runs to be containerd; it returns the exit status.
@@ -38,14 +40,14 @@ type daemon struct {
 	o Options
 
 	mu   sync.Mutex // guards what follows
-	proc *process
+	proc *pidfd.Process
 }
 
 // openDaemon adopts the containerd that answers on the socket, or starts one.
 func openDaemon(ctx context.Context, o Options) (*daemon, error) {
 	d := &daemon{o: o}
 	if pid, err := peerPid(ctx, o.Address); err == nil {
-		if d.proc, err = watchPid(pid); err == nil {
+		if d.proc, err = pidfd.Watch(pid); err == nil {
 			o.Log.Info("containerd adopted", "pid", pid)
 			return d, nil
 		}
@@ -72,11 +74,20 @@ func (d *daemon) start(ctx context.Context) error {
 	cmd.Stderr = logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	began := time.Now()
-	proc, err := startReady(ctx, cmd, daemonStart)
+	held, err := d.o.Hold()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, f := range held {
+			_ = f.Close()
+		}
+	}()
+	proc, err := pidfd.StartReady(ctx, cmd, daemonStart, held...)
 	if err != nil {
 		return fmt.Errorf("start (its log is %s): %w", logFile.Name(), err)
 	}
-	d.o.Log.Info("containerd started", "pid", proc.pid, "took", time.Since(began).Round(time.Millisecond))
+	d.o.Log.Info("containerd started", "pid", proc.PID, "took", time.Since(began).Round(time.Millisecond))
 	d.mu.Lock()
 	d.proc = proc
 	d.mu.Unlock()
@@ -92,11 +103,11 @@ func (d *daemon) supervise(ctx context.Context, back func()) {
 		d.mu.Unlock()
 		select {
 		case <-ctx.Done():
-			proc.unwatch()
+			proc.Unwatch()
 			return
-		case <-proc.exited:
+		case <-proc.Exited:
 		}
-		d.o.Log.Warn("containerd ended, starts again", "pid", proc.pid)
+		d.o.Log.Warn("containerd ended, starts again", "pid", proc.PID)
 		for {
 			began := time.Now()
 			err := d.start(ctx)
@@ -126,7 +137,7 @@ func (d *daemon) terminate(ctx context.Context) error {
 	if err != nil {
 		return nil // it is not there
 	}
-	proc, err := watchPid(pid)
+	proc, err := pidfd.Watch(pid)
 	if err != nil {
 		return nil
 	}
@@ -134,18 +145,30 @@ func (d *daemon) terminate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	select {
-	case <-proc.exited:
+	case <-proc.Exited:
 		return nil
 	case <-ctx.Done():
 	}
 	_ = unix.Kill(pid, unix.SIGKILL)
 	select {
-	case <-proc.exited:
+	case <-proc.Exited:
 		return nil
 	case <-time.After(5 * time.Second):
 		return fmt.Errorf("containerd %d does not end", pid)
 	}
 }
+
+// Holder is the containerd child that runs for a run directory, and may hold what the agent before had it hold
+// (Options.Hold); 0 if there is none.
+func Holder(ctx context.Context, runDir string) int {
+	pid, err := peerPid(ctx, daemonSocket(runDir))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+func daemonSocket(runDir string) string { return filepath.Join(runDir, "containerd.sock") }
 
 // dial connects to containerd. The connection outlives containerd: it is made again within half a second.
 func dial(o Options) (*containerd.Client, error) {

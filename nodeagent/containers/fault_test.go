@@ -148,7 +148,7 @@ func TestFault_C2(t *testing.T) {
 func TestFault_C3(t *testing.T) {
 	n := newNode(t)
 	p := n.run(n.podOf("sleep", "1000"))
-	pid := n.daemon.proc.pid
+	pid := n.daemon.proc.PID
 	mustNot(t, unix.Kill(pid, unix.SIGSTOP))
 	defer unix.Kill(pid, unix.SIGCONT)
 	mustNot(t, n.Stop(ctx(t), p.ID, "main", 0))
@@ -168,7 +168,7 @@ func TestFault_C3(t *testing.T) {
 func shimOf(p *pod) int {
 	p.shimMu.Lock()
 	defer p.shimMu.Unlock()
-	return p.shim.pid
+	return p.shim.PID
 }
 
 // TestFault_C4 kills a pod's shim, and the first process of a container.

@@ -13,7 +13,8 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/plan"
-	"github.com/shoal-dev/shoal/nodeagent/containers/guard"
+	"github.com/shoal-dev/shoal/internal/pidfd"
+	"github.com/shoal-dev/shoal/internal/pidlock"
 )
 
 // guardStart is how long the guard may take until it guards.
@@ -33,7 +34,7 @@ func (r *Runtime) Guard(ctx context.Context) (ended <-chan struct{}, err error) 
 	r.guardMu.Lock()
 	defer r.guardMu.Unlock()
 	if r.guard != nil {
-		r.guard.unwatch()
+		r.guard.Unwatch()
 		r.guard = nil
 	}
 	proc, err := r.adoptGuard(lock)
@@ -44,11 +45,11 @@ func (r *Runtime) Guard(ctx context.Context) (ended <-chan struct{}, err error) 
 		if proc, err = r.startGuard(ctx, lock); err != nil {
 			return nil, fmt.Errorf("guard: start (its log is %s): %w", r.guardLog(), err)
 		}
-		r.o.Log.Info("guard started", "pid", proc.pid)
+		r.o.Log.Info("guard started", "pid", proc.PID)
 	}
 	r.guard = proc
 	// Those of other versions go when this one guards, so that somebody always does.
-	return proc.exited, r.endGuards(func(file string) bool { return file != lock })
+	return proc.Exited, r.endGuards(func(file string) bool { return file != lock })
 }
 
 // EndGuard ends the guard, if there is one.
@@ -56,29 +57,29 @@ func (r *Runtime) EndGuard() error {
 	r.guardMu.Lock()
 	defer r.guardMu.Unlock()
 	if r.guard != nil {
-		r.guard.unwatch()
+		r.guard.Unwatch()
 		r.guard = nil
 	}
 	return r.endGuards(func(string) bool { return true })
 }
 
 // adoptGuard finds the guard that holds the lock, nil if none does. One whose program was replaced since is ended.
-func (r *Runtime) adoptGuard(lock string) (*process, error) {
-	pid, err := guard.Holder(lock)
+func (r *Runtime) adoptGuard(lock string) (*pidfd.Process, error) {
+	pid, err := pidlock.Holder(lock)
 	if pid == 0 || err != nil {
 		return nil, err
 	}
-	proc, err := watchPid(pid)
+	proc, err := pidfd.Watch(pid)
 	if err != nil {
 		return nil, nil // it has just ended
 	}
-	if again, err := guard.Holder(lock); err != nil || again != pid {
-		proc.unwatch()
+	if again, err := pidlock.Holder(lock); err != nil || again != pid {
+		proc.Unwatch()
 		return nil, err
 	}
 	if !sameProgram(pid, r.o.Shim) {
-		proc.unwatch()
-		return nil, kill(pid)
+		proc.Unwatch()
+		return nil, pidfd.Kill(pid)
 	}
 	r.o.Log.Info("guard adopted", "pid", pid)
 	return proc, nil
@@ -95,7 +96,7 @@ func sameProgram(pid int, path string) bool {
 }
 
 // startGuard runs a guard. It outlives the agent.
-func (r *Runtime) startGuard(ctx context.Context, lock string) (*process, error) {
+func (r *Runtime) startGuard(ctx context.Context, lock string) (*pidfd.Process, error) {
 	logFile, err := openDaemonLog(r.guardLog())
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func (r *Runtime) startGuard(ctx context.Context, lock string) (*process, error)
 	cmd.Env = []string{"PATH=" + defaultPath, "GOMAXPROCS=1"}
 	cmd.Stderr = logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return startReady(ctx, cmd, guardStart)
+	return pidfd.StartReady(ctx, cmd, guardStart)
 }
 
 // endGuards ends the guards whose locks f tells.
@@ -121,9 +122,9 @@ func (r *Runtime) endGuards(f func(lock string) bool) error {
 		if !f(lock) {
 			continue
 		}
-		pid, err := guard.Holder(lock)
+		pid, err := pidlock.Holder(lock)
 		if err == nil && pid != 0 {
-			err = kill(pid)
+			err = pidfd.Kill(pid)
 		}
 		errs = append(errs, err)
 		if err == nil {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/internal/deadline"
-	"github.com/shoal-dev/shoal/nodeagent/containers/guard"
+	"github.com/shoal-dev/shoal/internal/pidlock"
 )
 
 // guarded is a node with a deadline that the test sets.
@@ -58,7 +58,7 @@ func (g *guarded) guard() <-chan struct{} {
 
 func (g *guarded) holder() int {
 	g.t.Helper()
-	pid, err := guard.Holder(filepath.Join(g.guardLocks(), filepath.Base(g.o.Shim)))
+	pid, err := pidlock.Holder(filepath.Join(g.guardLocks(), filepath.Base(g.o.Shim)))
 	mustNot(g.t, err)
 	return pid
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/internal/pidfd"
 	"github.com/shoal-dev/shoal/nodeagent/containers/containerstest"
 	"github.com/shoal-dev/shoal/nodeagent/containers/record"
 )
@@ -275,18 +276,18 @@ func (n *node) createTask(p *pod, in *instance, mount *types.Mount) error {
 // killDaemon kills containerd and waits until it is gone.
 func (n *node) killDaemon() {
 	n.t.Helper()
-	var proc *process
+	var proc *pidfd.Process
 	n.wait("containerd", func() bool {
 		n.daemon.mu.Lock()
 		defer n.daemon.mu.Unlock()
 		proc = n.daemon.proc
 		select {
-		case <-proc.exited:
+		case <-proc.Exited:
 			return false
 		default:
 			return true
 		}
 	})
-	unix.Kill(proc.pid, unix.SIGKILL)
-	<-proc.exited
+	unix.Kill(proc.PID, unix.SIGKILL)
+	<-proc.Exited
 }

@@ -10,10 +10,14 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/control"
 )
+
+// takenAtOnce is how many pods are taken away at the same time: most of it is waiting for the kernel.
+const takenAtOnce = 8
 
 // Purge ends and removes all that this instance made on the machine: pods with their processes, namespaces,
 // cgroups, mounts and logs, containerd with its images, both directories' contents. It may be repeated. The
@@ -25,10 +29,14 @@ func (r *Runtime) Clear(ctx context.Context) error { return r.takeAway(ctx, fals
 
 func (r *Runtime) takeAway(ctx context.Context, images bool) error {
 	ids, err := r.podIDs()
-	errs := []error{err}
-	for _, id := range ids {
-		errs = append(errs, r.RemoveSandbox(ctx, id))
+	var pods errgroup.Group
+	pods.SetLimit(takenAtOnce)
+	failed := make([]error, len(ids))
+	for i, id := range ids {
+		pods.Go(func() error { failed[i] = r.RemoveSandbox(ctx, id); return nil })
 	}
+	_ = pods.Wait()
+	errs := append(failed, err)
 	if images && r.daemon == nil {
 		errs = append(errs, r.purgeExternal(ctx))
 	}

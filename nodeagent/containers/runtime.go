@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 
 	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/internal/pidfd"
 )
 
 // Options say where an instance of the runtime keeps its things. All paths are absolute.
@@ -33,6 +34,7 @@ type Options struct {
 	// is the socket of a containerd that somebody else runs.
 	Daemon  []string
 	Address string
+	Ending  bool // it is opened to take everything away: nothing is started for pods to come
 	// CgroupRoot is the cgroup below which pods get theirs, from each controller's root; default
 	// "/shoal-<instance>".
 	CgroupRoot string
@@ -41,7 +43,10 @@ type Options struct {
 	Deadline string
 	// Peers are the other nodes whose stores an image below LocalHost may be fetched from; default: none.
 	Peers func() []Peer
-	Log   *slog.Logger // default: discard
+	// Hold gives files that the containerd child is to keep open, whatever becomes of the agent, and that are closed here when
+	// it has them; default: none.
+	Hold func() ([]*os.File, error)
+	Log  *slog.Logger // default: discard
 }
 
 // Peer is another node, which serves its own store as a registry.
@@ -61,11 +66,14 @@ func (o Options) withDefaults() Options {
 	if o.Peers == nil {
 		o.Peers = func() []Peer { return nil }
 	}
+	if o.Hold == nil {
+		o.Hold = func() ([]*os.File, error) { return nil, nil }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Address == "" {
-		o.Address = filepath.Join(o.RunDir, "containerd.sock")
+		o.Address = daemonSocket(o.RunDir)
 	}
 	return o
 }
@@ -114,8 +122,8 @@ type Runtime struct {
 	spares spares
 	weighs bool // shares of the processors can be given: there is a cpu controller
 
-	guardMu sync.Mutex // guards guard
-	guard   *process   // that was started or adopted last; nil: none
+	guardMu sync.Mutex     // guards guard
+	guard   *pidfd.Process // that was started or adopted last; nil: none
 
 	mu     sync.Mutex // guards what follows
 	pods   map[control.PodID]*pod
@@ -173,7 +181,9 @@ func Open(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err := r.clearSpares(ctx); err != nil {
 		return nil, err
 	}
-	r.done.Go(func() { r.keepSpares(run) })
+	if !o.Ending {
+		r.done.Go(func() { r.keepSpares(run) })
+	}
 	r.o.Log.Info("container runtime is open", "pods", len(r.pods), "cgroup", cgroupMode(r.unify))
 	return r, nil
 }
@@ -186,7 +196,7 @@ func (r *Runtime) Close() error {
 	r.stop()
 	r.guardMu.Lock()
 	if r.guard != nil {
-		r.guard.unwatch()
+		r.guard.Unwatch()
 	}
 	r.guardMu.Unlock()
 	if r.wake != nil {

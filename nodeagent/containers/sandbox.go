@@ -74,6 +74,15 @@ func (r *Runtime) Netns(id control.PodID) string {
 // RemoveSandbox takes away a pod and everything of it: containers that still run are killed. It may be
 // repeated, also after it failed in the middle.
 func (r *Runtime) RemoveSandbox(ctx context.Context, id control.PodID) error {
+	return r.removeSandbox(ctx, id, true)
+}
+
+// Dismiss takes away what a reboot would take of a pod that has stopped, and leaves its logs.
+func (r *Runtime) Dismiss(ctx context.Context, id control.PodID) error {
+	return r.removeSandbox(ctx, id, false)
+}
+
+func (r *Runtime) removeSandbox(ctx context.Context, id control.PodID, logs bool) error {
 	if err := checkID(string(id)); err != nil {
 		return fmt.Errorf("remove sandbox: %w", err)
 	}
@@ -100,7 +109,7 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, id control.PodID) error {
 		r.unfence(id),
 		os.RemoveAll(filepath.Join(r.o.DataDir, "scratch", string(id))),
 	}
-	if meta.ID != "" {
+	if logs && meta.ID != "" {
 		errs = append(errs, os.RemoveAll(r.podLogs(meta)))
 	}
 	errs = append(errs, os.RemoveAll(p.dir)) // last: while it is there, List says so

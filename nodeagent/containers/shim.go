@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/internal/pidfd"
 	"github.com/shoal-dev/shoal/nodeagent/containers/record"
 )
 
@@ -32,7 +33,7 @@ type pod struct {
 	mu sync.Mutex // held while the sandbox is made or removed, and while its dead shim is cleaned up after
 
 	shimMu  sync.Mutex // guards what follows
-	shim    *process
+	shim    *pidfd.Process
 	warming chan struct{} // closed when the start that is under way is over; nil if none is
 	warmErr error
 
@@ -104,15 +105,15 @@ func (p *pod) ready(ctx context.Context, r *Runtime) error {
 }
 
 // keep takes proc as the pod's shim and waits for its end, to clean up after it. shimMu is held.
-func (p *pod) keep(r *Runtime, proc *process) {
+func (p *pod) keep(r *Runtime, proc *pidfd.Process) {
 	p.shim = proc
 	r.done.Go(func() {
 		select {
-		case <-proc.exited:
-		case <-proc.unwatched:
+		case <-proc.Exited:
+		case <-proc.Unwatched:
 			return
 		case <-r.closed:
-			proc.unwatch()
+			proc.Unwatch()
 			return
 		}
 		p.shimMu.Lock()
@@ -131,7 +132,7 @@ func (p *pod) keep(r *Runtime, proc *process) {
 //
 // The shim holds the lock of the directory from its birth to its end, so there are never two: one that a former
 // agent was about to start is adopted, or waited for, as it ends by itself when nobody hears that it is ready.
-func (r *Runtime) startShim(dir string) (*process, error) {
+func (r *Runtime) startShim(dir string) (*pidfd.Process, error) {
 	lock, err := os.OpenFile(filepath.Join(dir, "shim.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (r *Runtime) startShim(dir string) (*process, error) {
 			break
 		}
 		if pid, perr := peerPid(context.Background(), filepath.Join(dir, record.SocketFile)); perr == nil {
-			return watchPid(pid)
+			return pidfd.Watch(pid)
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
 			return nil, fmt.Errorf("lock pod directory: %w", err)
@@ -160,7 +161,7 @@ func (r *Runtime) startShim(dir string) (*process, error) {
 	cmd.Env = []string{"PATH=" + defaultPath, "GOMAXPROCS=2"}
 	cmd.Stderr = logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return startReady(context.Background(), cmd, shimStart, lock)
+	return pidfd.StartReady(context.Background(), cmd, shimStart, lock)
 }
 
 // tasks runs f with a connection to the pod's shim, which must run.
@@ -180,7 +181,7 @@ func (p *pod) adoptShim(ctx context.Context, r *Runtime) bool {
 	if err != nil {
 		return false
 	}
-	proc, err := watchPid(pid)
+	proc, err := pidfd.Watch(pid)
 	if err != nil {
 		return false
 	}
@@ -211,9 +212,9 @@ func (p *pod) endShim(ctx context.Context, r *Runtime) error {
 	p.shimMu.Lock()
 	p.shim = nil // its end is no accident
 	p.shimMu.Unlock()
-	shim.unwatch()
+	shim.Unwatch()
 	// It has nothing to put in order: no container is left, the logs are closed.
-	if err := kill(shim.pid); err != nil {
+	if err := pidfd.Kill(shim.PID); err != nil {
 		return fmt.Errorf("end shim: %w", err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shoal-dev/shoal/internal/pidfd"
 	"github.com/shoal-dev/shoal/nodeagent/containers/record"
 )
 
@@ -35,7 +36,7 @@ type spares struct {
 
 type spare struct {
 	dir  string
-	proc *process
+	proc *pidfd.Process
 }
 
 // takeSpare makes a waiting shim p's, whose directory must not be there yet, and tells whether there was one.
@@ -51,7 +52,7 @@ func (r *Runtime) takeSpare(p *pod) bool {
 		next := s.ready[len(s.ready)-1]
 		s.ready = s.ready[:len(s.ready)-1]
 		select {
-		case <-next.proc.exited: // somebody killed it
+		case <-next.proc.Exited: // somebody killed it
 			os.RemoveAll(next.dir)
 			continue
 		default:
@@ -127,8 +128,8 @@ func (r *Runtime) endSpares() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, left := range s.ready {
-		left.proc.unwatch()
-		if err := kill(left.proc.pid); err != nil {
+		left.proc.Unwatch()
+		if err := pidfd.Kill(left.proc.PID); err != nil {
 			r.o.Log.Warn("end a spare shim", "err", err)
 		}
 		os.RemoveAll(left.dir)
@@ -150,7 +151,7 @@ func (r *Runtime) clearSpares(ctx context.Context) error {
 		dir := filepath.Join(pods, e.Name())
 		// One that does not serve yet ends by itself, as nobody hears that it is ready.
 		if pid, err := peerPid(ctx, filepath.Join(dir, record.SocketFile)); err == nil {
-			if err := kill(pid); err != nil {
+			if err := pidfd.Kill(pid); err != nil {
 				return fmt.Errorf("end a spare shim: %w", err)
 			}
 		}

@@ -17,7 +17,7 @@ func (n *node) waiting(want int) []int {
 		var pids []int
 		n.spares.mu.Lock()
 		for _, s := range n.spares.ready {
-			pids = append(pids, s.proc.pid)
+			pids = append(pids, s.proc.PID)
 		}
 		n.spares.mu.Unlock()
 		if len(pids) == want {
@@ -50,7 +50,7 @@ func TestSpares(t *testing.T) {
 	first := n.waiting(spareShims)
 	p := n.run(n.podOf("sleep", "1000"))
 	h := n.pod(p.ID)
-	if pid := h.shim.pid; pid != first[len(first)-1] {
+	if pid := h.shim.PID; pid != first[len(first)-1] {
 		t.Errorf("the pod has shim %d, waiting were %d", pid, first)
 	}
 	if have, err := n.List(ctx(t)); err != nil || len(have) != 1 {
@@ -62,10 +62,10 @@ func TestSpares(t *testing.T) {
 	n.spares.mu.Lock()
 	dead := n.spares.ready[spareShims-1].proc
 	n.spares.mu.Unlock()
-	if err := unix.Kill(dead.pid, unix.SIGKILL); err != nil {
+	if err := unix.Kill(dead.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-dead.exited
+	<-dead.Exited
 	q := n.run(n.podOf("sleep", "1000"))
 	if c := n.see(q, "main"); c.State != "running" {
 		t.Errorf("got %+v", c)
@@ -73,7 +73,7 @@ func TestSpares(t *testing.T) {
 
 	// An agent that is killed leaves its spares to the next one, which ends them; the pods' shims go on.
 	third := n.waiting(spareShims)
-	shim := n.pod(q.ID).shim.pid
+	shim := n.pod(q.ID).shim.PID
 	n.spares.mu.Lock()
 	n.spares.ready = nil // as if killed: Close finds nothing to end
 	n.spares.mu.Unlock()
@@ -86,7 +86,7 @@ func TestSpares(t *testing.T) {
 			t.Errorf("spare %d of before still runs", pid)
 		}
 	}
-	if got := n.pod(q.ID).shim.pid; got != shim {
+	if got := n.pod(q.ID).shim.PID; got != shim {
 		t.Errorf("shim %d, before %d", got, shim)
 	}
 

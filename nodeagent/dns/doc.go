@@ -13,4 +13,8 @@
 // resolver that does not answer within a second is passed over and asked last for a while; a truncated answer is
 // asked for again over TCP. When none answers, an expired answer is served for up to an hour, else SERVFAIL.
 // Questions in flight, connections, and the cache are all bounded.
+//
+// A server that ends need not give its sockets up: another process of the node holds copies of them (Files), and the next
+// server takes them from it (Options.Holder). What is asked between the two waits in the sockets. Were they closed, a
+// question would be refused at once, which resolvers take for the end of the only server they know.
 package dns

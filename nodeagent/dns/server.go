@@ -20,6 +20,8 @@ import (
 // Options says where the server listens and whom it asks. Zero fields mean their defaults.
 type Options struct {
 	Listen    netip.AddrPort   // required: the DNS address of the service CIDR, on a local interface
+	Holder    int              // a process that may hold the sockets of the server before (Files); 0: there is none
+	Tables    *wire.Tables     // what is answered until the first Swap; default: SERVFAIL, which resolvers take as "ask again"
 	Resolv    string           // the machine's resolvers, read again when it changes; default /etc/resolv.conf
 	Upstreams []netip.AddrPort // asked instead of those in Resolv, if any
 	Timeout   time.Duration    // for one resolver to answer before the next is asked; default 1 s
@@ -48,41 +50,38 @@ func (o Options) WithDefaults() Options {
 	return o
 }
 
-// Server answers questions over UDP and TCP. Until the first Swap it answers SERVFAIL, which resolvers take
-// as "ask again".
+// Server answers questions over UDP and TCP.
 type Server struct {
 	opt      Options
 	zone     atomic.Pointer[zone]
 	upstream *upstream
 	inFlight chan struct{}
 
+	sockets
 	udp, tcp *dns.Server
 	serving  sync.WaitGroup
 }
 
-// Listen binds the address, over UDP and TCP, and starts to answer. Close ends it.
+// Listen binds the address, over UDP and TCP, or takes over the sockets that are held for it, and starts to answer. Close
+// ends it.
 func Listen(opt Options) (*Server, error) {
 	opt = opt.WithDefaults()
 	if !opt.Listen.IsValid() {
 		return nil, errors.New("dns: listen: want an address and port")
 	}
-	packets, err := net.ListenPacket("udp", opt.Listen.String())
+	held, err := open(opt.Listen, opt.Holder)
 	if err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
-	// With port 0 (in tests) TCP takes the port that UDP was given.
-	bound := packets.LocalAddr().(*net.UDPAddr).AddrPort()
-	connections, err := net.Listen("tcp", bound.String())
-	if err != nil {
-		_ = packets.Close()
-		return nil, fmt.Errorf("dns: %w", err)
+	opt.Listen = held.packets.LocalAddr().(*net.UDPAddr).AddrPort()
+	s := &Server{opt: opt, sockets: held, upstream: newUpstream(opt), inFlight: make(chan struct{}, opt.InFlight)}
+	if opt.Tables != nil {
+		s.Swap(*opt.Tables)
 	}
-	opt.Listen = bound
-	s := &Server{opt: opt, upstream: newUpstream(opt), inFlight: make(chan struct{}, opt.InFlight)}
 	handler := dns.HandlerFunc(s.serve)
-	s.udp = &dns.Server{PacketConn: packets, Handler: handler, UDPSize: dns.DefaultMsgSize}
+	s.udp = &dns.Server{PacketConn: held.packets, Handler: handler, UDPSize: dns.DefaultMsgSize}
 	s.tcp = &dns.Server{
-		Listener: &limited{Listener: connections, free: make(chan struct{}, maxConnections)}, Handler: handler,
+		Listener: &limited{Listener: held.connections, free: make(chan struct{}, maxConnections)}, Handler: handler,
 		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: func() time.Duration { return 10 * time.Second }, MaxTCPQueries: 128,
 	}
 	for _, server := range []*dns.Server{s.udp, s.tcp} {
@@ -99,8 +98,8 @@ func Listen(opt Options) (*Server, error) {
 		select {
 		case <-started:
 		case err := <-failed:
-			_ = packets.Close()
-			_ = connections.Close()
+			_ = held.packets.Close()
+			_ = held.connections.Close()
 			return nil, fmt.Errorf("dns: %w", err)
 		}
 	}

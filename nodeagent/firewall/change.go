@@ -61,7 +61,7 @@ func (c *change) String() string {
 func between(instance string, old, new *wire.Tables, used *usage) (*change, *usage) {
 	c, u := &change{}, used.clone()
 	before, after := newObjects(), newObjects()
-	if old.PodCIDR != new.PodCIDR || old.Cluster != new.Cluster || old.ServiceCIDR != new.ServiceCIDR || old.DNS != new.DNS || old.Overlay != new.Overlay {
+	if old.PodCIDR != new.PodCIDR || old.Cluster != new.Cluster || old.ServiceCIDR != new.ServiceCIDR || old.DNS != new.DNS || old.Overlay != new.Overlay || old.Tunnel != new.Tunnel || old.Strict != new.Strict {
 		before.addFixed(instance, old)
 		after.addFixed(instance, new)
 	}
@@ -108,6 +108,14 @@ func between(instance string, old, new *wire.Tables, used *usage) (*change, *usa
 		}
 		for e := range memberElements(new) {
 			c.add = append(c.add, e) // what stays is taken out of both by tidy
+		}
+	}
+	if !slices.Equal(old.Routes, new.Routes) || old.Tunnel != new.Tunnel || old.PodCIDR != new.PodCIDR {
+		for e := range sealedElements(old) {
+			c.del = append(c.del, e)
+		}
+		for e := range sealedElements(new) {
+			c.add = append(c.add, e)
 		}
 	}
 	before.addShared(used)

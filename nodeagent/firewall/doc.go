@@ -27,7 +27,9 @@
 //
 // Packets for the overlay are dropped unless they come from a node of the ring (set members), those of pods also when a
 // Service would lead there; and what comes out of it must bear the address of a pod or node, but none that is here.
-// Packets of pods with a source that is not theirs, or for the host's
+// What comes out of WireGuard's device must, too. Where another node's pods are reached through it, nothing for them leaves by
+// any other interface (set sealed), whatever the routes say; a strict node also takes nothing from other nodes' pods that did
+// not come through it. Packets of pods with a source that is not theirs, or for the host's
 // 127.0.0.0/8, are dropped before anything else. Questions to the DNS address are not tracked.
 //
 // Apply compares with what is in the kernel. Reading tens of thousands of elements back takes long, so it is done

@@ -8,6 +8,7 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/wire"
 )
 
@@ -31,6 +32,7 @@ var (
 	loopPorts    = &set{name: "loop-ports", key: nodeKeyType, verdicts: true}
 	hairpin      = &set{name: "hairpin", key: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIPAddr}}
 	members      = &set{name: "members", key: []nftables.SetDatatype{nftables.TypeIPAddr}} // the other nodes
+	sealed       = &set{name: "sealed", key: []nftables.SetDatatype{nftables.TypeIPAddr}}  // first addresses of ranges that are reached encrypted
 )
 
 // The ways to a service, and what their names begin with: by its address, by a node port, and by a node port on
@@ -173,6 +175,21 @@ func memberElements(t *wire.Tables) map[element]bool {
 		if r.Via.Is4() {
 			ip := r.Via.As4()
 			out[element{members, string(ip[:]), ""}] = true
+		}
+	}
+	return out
+}
+
+// sealedElements are the ranges of the pods of nodes that this one encrypts for. All nodes' have the same size.
+func sealedElements(t *wire.Tables) map[element]bool {
+	if t.Tunnel == (cluster.Tunnel{}) {
+		return nil
+	}
+	out := make(map[element]bool, len(t.Routes))
+	for _, r := range t.Routes {
+		if r.Tunnel != (cluster.Tunnel{}) && r.CIDR.Addr().Is4() && r.CIDR.Bits() == t.PodCIDR.Bits() {
+			ip := r.CIDR.Masked().Addr().As4()
+			out[element{sealed, string(ip[:]), ""}] = true
 		}
 	}
 	return out

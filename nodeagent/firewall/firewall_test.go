@@ -20,7 +20,13 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/nettest"
 )
 
-func TestMain(m *testing.M) { nettest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(flipping) != "" { // the agent of TestFault_W3, which is in the namespaces already
+		fmt.Fprintln(os.Stderr, "flip:", flip())
+		os.Exit(1)
+	}
+	nettest.Main(m)
+}
 
 func openFirewall(t testing.TB, instance string) *Firewall {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/wire"
 )
 
@@ -53,6 +54,9 @@ func (o objects) addChain(chains ...chain) {
 // addFixed adds what does not depend on Services.
 func (o objects) addFixed(instance string, t *wire.Tables) {
 	o.addSet(servicePorts, nodePorts, loopPorts, hairpin, members)
+	if t.Tunnel != (cluster.Tunnel{}) {
+		o.addSet(sealed)
+	}
 	o.addChain(fixedChains(instance, t)...)
 }
 
@@ -155,6 +159,9 @@ func target(instance string, t *wire.Tables) (*image, objects, *usage) {
 		put(hairpinElement(a))
 	}
 	for e := range memberElements(t) {
+		put(e)
+	}
+	for e := range sealedElements(t) {
 		put(e)
 	}
 	o.addFixed(instance, t)

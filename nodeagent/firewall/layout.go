@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/wire"
 )
 
@@ -50,7 +52,7 @@ func fixedChains(instance string, t *wire.Tables) []chain {
 	filter := func(at *nftables.ChainHook, priority *nftables.ChainPriority) *hook {
 		return &hook{nftables.ChainTypeFilter, *at, *priority}
 	}
-	return []chain{
+	chains := []chain{
 		{"services", nil, []rule{
 			all(serviceKey(), goVia(servicePorts)),
 			all(inside(daddr, loopback), nodeKey(), goVia(loopPorts)),
@@ -61,18 +63,25 @@ func fixedChains(instance string, t *wire.Tables) []chain {
 		{"nat-postrouting", nat(nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource), postrouting(t)},
 		{"filter-forward", filter(nftables.ChainHookForward, nftables.ChainPriorityFilter), slices.Concat(astray(instance, t), refuse(t))},
 		{"filter-output", filter(nftables.ChainHookOutput, nftables.ChainPriorityFilter), refuse(t)},
-		{"raw-prerouting", filter(nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), slices.Concat(forged(instance), strangers(instance, t), untracked(t, daddr, dport))},
+		{"raw-prerouting", filter(nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), slices.Concat(forged(instance), strangers(instance, t), inClear(instance, t), untracked(t, daddr, dport))},
 		{"raw-output", filter(nftables.ChainHookOutput, nftables.ChainPriorityRaw), slices.Concat(untracked(t, daddr, dport), untracked(t, saddr, sport))},
 	}
+	if rules := leaking(instance, t); rules != nil {
+		chains = append(chains, chain{"filter-postrouting", filter(nftables.ChainHookPostrouting, nftables.ChainPriorityFilter), rules})
+	}
+	return chains
 }
 
-// fromPod is true of the overlay's device too, whose name begins like those of pods.
+// fromPod is true of the overlay's and the tunnel's device too, whose names begin like those of pods.
 func fromPod(instance string) words {
 	return words{meta(expr.MetaKeyIIFNAME, key0), equal(key0, []byte(prefixOf(instance)))}
 }
 
 // overlayName is the device that unwraps packets of other nodes' pods.
 func overlayName(instance string) []byte { return []byte(prefixOf(instance) + "vx\x00") }
+
+// tunnelName is the device that decrypts packets of other nodes' pods.
+func tunnelName(instance string) []byte { return []byte(prefixOf(instance) + "wg\x00") }
 
 // wrapped is true of packets that the overlay would unwrap. Fragments were put together before.
 func wrapped(o wire.Overlay) words {
@@ -85,12 +94,37 @@ func wrapped(o wire.Overlay) words {
 // strangers drops what would be unwrapped and does not come from a node of the ring, so also what a pod sends. What
 // comes out of the overlay bears the address of a pod or a node, and of none that is here.
 func strangers(instance string, t *wire.Tables) []rule {
-	out := words{meta(expr.MetaKeyIIFNAME, key0), equal(key0, overlayName(instance))}
-	return []rule{
-		all(wrapped(t.Overlay), words{saddr(key0), &expr.Lookup{SourceRegister: key0, SetName: members.name, Invert: true}}, words{drop()}),
-		all(out, outside(saddr, t.Cluster), words{drop()}),
-		all(out, inside(saddr, t.PodCIDR), words{drop()}),
+	rules := []rule{all(wrapped(t.Overlay), words{saddr(key0), &expr.Lookup{SourceRegister: key0, SetName: members.name, Invert: true}}, words{drop()})}
+	for _, name := range [][]byte{overlayName(instance), tunnelName(instance)} {
+		out := words{meta(expr.MetaKeyIIFNAME, key0), equal(key0, name)}
+		rules = append(rules, all(out, outside(saddr, t.Cluster), words{drop()}), all(out, inside(saddr, t.PodCIDR), words{drop()}))
 	}
+	return rules
+}
+
+// inClear drops what claims to come from another node's pods and was not encrypted, if nothing is to be taken so.
+func inClear(instance string, t *wire.Tables) []rule {
+	if !t.Strict {
+		return nil
+	}
+	return []rule{all(
+		words{meta(expr.MetaKeyIIFNAME, key0), differs(key0, tunnelName(instance))}, inside(saddr, t.Cluster), outside(saddr, t.PodCIDR), words{drop()},
+	)}
+}
+
+// leaking drops what would leave in clear for pods of nodes that it is encrypted for, or, if nothing is to be sent so, for
+// those of any other node. Our routes never lead there; somebody else's may stand before them. Before postrouting the
+// interface is not known for certain: what a process of the node sends to a Service is routed anew.
+func leaking(instance string, t *wire.Tables) []rule {
+	leaves := words{meta(expr.MetaKeyOIFNAME, key0), differs(key0, tunnelName(instance))}
+	switch {
+	case t.Strict:
+		return []rule{all(leaves, inside(daddr, t.Cluster), outside(daddr, t.PodCIDR), words{drop()})}
+	case t.Tunnel != (cluster.Tunnel{}):
+		network := words{daddr(key0), &expr.Bitwise{SourceRegister: key0, DestRegister: key0, Len: 4, Mask: net.CIDRMask(t.PodCIDR.Bits(), 32), Xor: make([]byte, 4)}}
+		return []rule{all(leaves, network, words{&expr.Lookup{SourceRegister: key0, SetName: sealed.name}}, words{drop()})}
+	}
+	return nil
 }
 
 // forged drops what a pod sends with another's address, or to the host's loopback: the links allow 127.0.0.0/8
@@ -99,7 +133,7 @@ func forged(instance string) []rule {
 	return []rule{
 		all(fromPod(instance), inside(daddr, loopback), words{drop()}),
 		all(
-			fromPod(instance), words{meta(expr.MetaKeyIIFNAME, key0), differs(key0, overlayName(instance))},
+			fromPod(instance), words{meta(expr.MetaKeyIIFNAME, key0), differs(key0, overlayName(instance)), differs(key0, tunnelName(instance))},
 			words{&expr.Fib{Register: key0, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true}, equal(key0, native(0))}, words{drop()},
 		),
 	}

@@ -15,7 +15,7 @@ func (l *Ledger[S, O]) config(notify chan<- bool) *raft.Config {
 	c.HeartbeatTimeout = l.opt.Heartbeat
 	c.ElectionTimeout = l.opt.Heartbeat
 	c.LeaderLeaseTimeout = l.opt.Heartbeat * 4 / 5
-	c.CommitTimeout = 50 * time.Millisecond
+	c.CommitTimeout = l.opt.Heartbeat // after a failure only: hasten tells followers at once what is committed
 	c.MaxAppendEntries = 512
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false

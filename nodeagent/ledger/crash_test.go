@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 		appendUntilKilled(dir)
 		return
 	}
+	if dirs := os.Getenv("SHOAL_TEST_APPEND_ON"); dirs != "" {
+		appendOnAll(strings.Split(dirs, ","))
+		return
+	}
 	os.Exit(m.Run())
 }
 

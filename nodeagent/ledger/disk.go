@@ -68,6 +68,7 @@ type disk struct {
 	snaps *snaps
 	files *files
 	page  *commitPage
+	pace  pace
 
 	mu   sync.Mutex // held by who writes; guards full
 	full bool       // the log must be opened anew before the next write
@@ -210,6 +211,7 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 		copied.Extensions = append(checksum(l, rest), rest...)
 		stamped[i] = &copied
 	}
+	defer d.pace.begin()()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f := d.fault.Load(); f != nil {

@@ -52,12 +52,15 @@
 //
 // A leader counts from the moment at which it has applied all that was committed before its term (Leadership). It
 // hands over before an announced stop (StepDown), when it does not belong to the ring any more, and when its clock is
-// over 5 s off the voters' median (Options.ClockOff).
+// over 5 s off the voters' median (Options.ClockOff), and when its disk is slow. While its disk hangs it is silent, so that
+// another is elected (slow.go).
 //
 // # What happens when
 //
 //	the leader is killed         the others elect one: .5 to .9 s to the next commit; inputs under way are sent again
 //	it is cut off                it stops to lead within a heartbeat time-out (300 ms); Verify fails at once
+//	its disk hangs               after 1 s it is silent, and the others elect one: 2.5 s at most to the next commit
+//	its disk is slow             most of 5 writes took over 200 ms: it hands over
 //	it stops as announced        StepDown: some 10 ms
 //	the majority is lost         nobody commits, Append waits; state and blobs can be read; a node that restarts applies
 //	                             all it knew to be committed (feed.go, commit.go), so its pods start

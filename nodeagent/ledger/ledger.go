@@ -118,6 +118,8 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.opt.Transport = bePatient(o.Transport, l.disk.pace.stuck)
+	o = l.opt
 	committed, err := l.disk.committed()
 	if err != nil {
 		return err
@@ -199,8 +201,26 @@ func (l *Ledger[S, O]) Applied() uint64 {
 	return l.applied
 }
 
-// Drained waits until all that this node knows now to be committed was applied here.
-func (l *Ledger[S, O]) Drained(ctx context.Context) error { return l.queue.drained(ctx) }
+// stalledLook is how often it is asked whether an entry that cannot be stepped is in the way.
+const stalledLook = 100 * time.Millisecond
+
+// Replayed waits until all that this node knows now to be committed was applied here, or as much of it as can be without
+// others: see Stalled.
+func (l *Ledger[S, O]) Replayed(ctx context.Context) error {
+	for l.Stalled() == "" {
+		look, cancel := context.WithTimeout(ctx, stalledLook)
+		err := l.queue.drained(look)
+		late := look.Err() != nil
+		cancel()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil || !late {
+			return err
+		}
+	}
+	return nil
+}
 
 // Time is the ring time of the last applied entry, in ms since 1970.
 func (l *Ledger[S, O]) Time() int64 {

@@ -17,6 +17,8 @@ const (
 	joinPatience = 20 * time.Second
 	// catchUp is how many entries of raft's log a node may be behind, with the last ones under way, to become a voter.
 	catchUp = 512
+	// answered is for how many heartbeats' times a node is there by its own answer. It is asked every third.
+	answered = 5
 	// clockLimit is how far the leader's clock may be off the voters' median, and clockPause how long a leader that is
 	// off and was elected again keeps its seat.
 	clockLimit = 5 * time.Second
@@ -29,7 +31,8 @@ type seating struct {
 	down     map[place.NodeID]time.Time // since when it was not heard of
 	unwanted map[place.NodeID]time.Time // since when it is not wanted
 	listed   map[place.NodeID]bool      // was wanted once
-	yielded  time.Time
+	yielded  time.Time                  // for its clock
+	slowed   time.Time                  // for its disk
 }
 
 // keepSeats lets the leader decide who gets the log and who votes, one change after the other. It sleeps where there
@@ -68,7 +71,7 @@ func (l *Ledger[S, O]) seatOne(ctx context.Context, mem *seating) time.Duration 
 	now := time.Now()
 	if mem.term != lead.Term {
 		*mem = seating{
-			term: lead.Term, yielded: mem.yielded,
+			term: lead.Term, yielded: mem.yielded, slowed: mem.slowed,
 			down: map[place.NodeID]time.Time{}, unwanted: map[place.NodeID]time.Time{}, listed: map[place.NodeID]bool{},
 		}
 	}
@@ -84,6 +87,11 @@ func (l *Ledger[S, O]) seatOne(ctx context.Context, mem *seating) time.Duration 
 			l.opt.Log.Warn("leader's clock is off the voters' median, leadership is handed over", "off", off)
 			return l.moved(l.StepDown(ctx), every)
 		}
+	}
+	if long, slow := l.disk.pace.slow(); slow && now.Sub(mem.slowed) > slowPause && len(l.successors()) > 0 {
+		mem.slowed = now
+		l.opt.Log.Warn("leader's disk is slow, leadership is handed over", "write", long)
+		return l.moved(l.StepDown(ctx), every)
 	}
 	what, node := nextMove(seats)
 	if what == opNone {
@@ -150,7 +158,11 @@ func (l *Ledger[S, O]) look(term uint64, mem *seating, now time.Time) []seat {
 	for n, s := range byNode {
 		heard, has := l.known(term, n)
 		up, told := alive[n]
-		fresh := now.Sub(heard) < 10*l.opt.Heartbeat
+		silent := now.Sub(heard)
+		fresh := silent < 10*l.opt.Heartbeat
+		if silent < answered*l.opt.Heartbeat { // whatever the gossip says: any member may say anything there
+			up = true
+		}
 		s.ready = s.self || fresh && has && (up || !told)
 		s.lost = !s.self && since(mem.down, n, !fresh || told && !up, now) > 10*l.opt.Heartbeat
 		away := since(mem.unwanted, n, !s.wanted, now)

@@ -31,7 +31,19 @@
 // protocol 83 and the instance as their metric, which is how they are told from those of others; another's route that
 // stands before ours is left, and a warning says so.
 //
-// New pods get the MTU that reaches every node: that of the interface, less 50 bytes where packets are wrapped, and no
+// Between two nodes that both have WireGuard all of it goes encrypted, through a TUN device, sh-<instance>-wg, whatever
+// lies between them:
+//
+//	10.42.2.0/24 dev sh-ab12cd-wg scope link src 10.42.0.1                encrypted
+//	unreachable 10.42.3.0/24                                              strict, and the node has none
+//
+// Another process encrypts (Options.Tunnel); it is there before the others know that this node can decrypt, and has them
+// as peers before anything is sent to them. A node is reached encrypted once its key and this node's own are in the ledger:
+// from then on no state of the network has anything sent to it as it is. Without the device its route refuses; without its
+// process the device stays, and drops. How each node is reached is decided in one place, kindOf.
+//
+// New pods get the MTU that reaches every node: that of the interface, less 50 bytes where packets are wrapped or 60 where
+// they are encrypted (then a multiple of 16, to which WireGuard fills up packets), and no
 // more than a router on the way lets through, which a probe finds out when a node becomes known. Pods that exist, and
 // nodes with a smaller MTU, are left to the kernel, which tells a sender of what was too big.
 //

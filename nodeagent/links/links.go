@@ -26,6 +26,8 @@ type Options struct {
 	MTU         int          // of pods, 576 to 65535 bytes; default what reaches every node unwrapped or wrapped (see Routes)
 	Overlay     Overlay      // when pods' packets are wrapped on their way to another node; default Auto
 	NoOffload   bool         // the overlay's checksums are made by us, for network cards that spoil them
+	Tunnel      Tunnel       // encrypts packets for other nodes; nil: no node is reached through it
+	Encrypt     bool         // this node wants it; false: it is taken down once the others know that
 	Record      string       // required: file for what sysctls were before; on a file system that a reboot empties
 	Log         *slog.Logger // default: discard
 }
@@ -50,6 +52,9 @@ func (o Options) Check() error {
 	}
 	if o.Overlay != "" && o.Overlay != Auto && o.Overlay != Always && o.Overlay != Never {
 		errs = append(errs, fmt.Errorf("overlay %q: want auto, always or never", o.Overlay))
+	}
+	if o.Encrypt && o.Tunnel == nil {
+		errs = append(errs, errors.New("encrypt: want a tunnel"))
 	}
 	if o.Record == "" {
 		errs = append(errs, errors.New("record: want a file name"))
@@ -120,6 +125,9 @@ func Open(opt Options) (*Links, error) {
 	l := &Links{
 		opt: opt, nl: h, ask: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}},
 		expected: make(map[string]bool), events: make(chan struct{}, 1),
+	}
+	if opt.Tunnel != nil {
+		opt.Tunnel.OnEnd(l.signal)
 	}
 	if l.watch, err = l.startWatch(); err != nil {
 		h.Close()

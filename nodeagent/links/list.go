@@ -27,7 +27,7 @@ func (l *Links) List(ctx context.Context) ([]Link, error) {
 	var links []Link
 	for _, link := range all {
 		a := link.Attrs()
-		if a.Name == l.nodeName() || a.Name == l.peerName() || a.Name == l.overlayName() {
+		if a.Name == l.nodeName() || a.Name == l.peerName() || a.Name == l.overlayName() || a.Name == l.tunnelName() {
 			continue
 		}
 		links = append(links, Link{Name: a.Name, Pod: control.PodID(a.Alias), Up: a.Flags&net.FlagUp != 0})
@@ -177,6 +177,11 @@ func (l *Links) Purge(ctx context.Context) error {
 	}
 	if err := l.purgeRoutes(); err != nil {
 		return err
+	}
+	if l.opt.Tunnel != nil {
+		if err := l.opt.Tunnel.End(); err != nil { // first: it would miss its device, and make it again
+			return err
+		}
 	}
 	all, err := l.ours()
 	if err != nil {

@@ -30,6 +30,12 @@ func (l *Links) peerName() string { return Prefix(l.opt.Instance) + "peer" }
 // overlayName is the device that wraps what goes to nodes that are no neighbours.
 func (l *Links) overlayName() string { return Prefix(l.opt.Instance) + "vx" }
 
+// tunnelName is the device that encrypts what goes to other nodes.
+func (l *Links) tunnelName() string { return TunnelName(l.opt.Instance) }
+
+// TunnelName is the name of an instance's device that encrypts what goes to other nodes.
+func TunnelName(instance string) string { return Prefix(instance) + "wg" }
+
 // podInterface is the name of the interface in the pod.
 const podInterface = "eth0"
 

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/wire"
 )
 
@@ -20,13 +21,15 @@ const protocol = 83
 
 // peers is what the node knows of the others.
 type peers struct {
-	work sync.Mutex // one change at a time; guards path and done
-	path map[netip.Addr]int
-	done bool // the last change was made whole
+	work  sync.Mutex // one change at a time; guards path, kinds and done
+	path  map[netip.Addr]int
+	kinds map[netip.Addr]kind // how nodes were last reached, by their address
+	done  bool                // the last change was made whole
 
 	mu     sync.Mutex // guards all below
 	wanted *network
 	stands map[int]bool // interfaces that lead to the others
+	clear  []Clear      // nodes that nothing is encrypted for
 }
 
 // network is what Routes was asked for.
@@ -35,10 +38,12 @@ type network struct {
 	cluster netip.Prefix
 	overlay wire.Overlay
 	routes  []wire.Route
+	tunnel  cluster.Tunnel // this node's own, as the others know it
+	strict  bool
 }
 
 func (n *network) equal(o *network) bool {
-	return o != nil && n.address == o.address && n.cluster == o.cluster && n.overlay == o.overlay && slices.Equal(n.routes, o.routes)
+	return o != nil && n.address == o.address && n.cluster == o.cluster && n.overlay == o.overlay && n.tunnel == o.tunnel && n.strict == o.strict && slices.Equal(n.routes, o.routes)
 }
 
 func (p *peers) want() *network {
@@ -74,7 +79,8 @@ func (p *peers) standsOn(index int) bool {
 
 // Routes makes the node's routes to other nodes' pods those of t, and takes away those that it made before and that
 // are no longer wanted. EnsureNode must have been called. To a node in a network that this machine is in too, packets
-// go as they are; to others they are wrapped (see Overlay). New pods get the largest MTU that reaches every node;
+// go as they are; to others they are wrapped (see Overlay). Between two nodes with WireGuard they are encrypted, whatever lies
+// between. New pods get the largest MTU that reaches every node;
 // pods that exist learn of a smaller one from the kernel, packet by packet. A node that cannot be reached does not keep
 // the others from being; the error names it. Calling it again with equal tables costs nothing.
 func (l *Links) Routes(ctx context.Context, t wire.Tables) error {
@@ -83,7 +89,7 @@ func (l *Links) Routes(ctx context.Context, t wire.Tables) error {
 	}
 	l.peers.work.Lock()
 	defer l.peers.work.Unlock()
-	n := &network{t.Address, t.Cluster, t.Overlay, t.Routes}
+	n := &network{t.Address, t.Cluster, t.Overlay, t.Routes, t.Tunnel, t.Strict}
 	if l.peers.done && n.equal(l.peers.want()) {
 		return nil
 	}
@@ -112,11 +118,16 @@ func (l *Links) ensureRoutes(ctx context.Context, n *network) error {
 	if err := l.setMTU(ways); err != nil {
 		return err
 	}
-	device, err := l.ensureOverlay(ways)
-	if err != nil {
+	var d devices
+	var err error
+	if d.tunnel, err = l.ensureTunnel(ctx, n, ways); err != nil {
+		// What is to be encrypted goes nowhere then; what is not goes on.
+		problems = append(problems, fmt.Errorf("tunnel %s: %w", l.tunnelName(), err))
+	}
+	if d.overlay, err = l.ensureOverlay(ways); err != nil {
 		return fmt.Errorf("overlay %s: %w", l.overlayName(), err)
 	}
-	steps, err := l.routeSteps(ways, device)
+	steps, err := l.routeSteps(ways, d)
 	if err != nil {
 		return err
 	}
@@ -125,28 +136,40 @@ func (l *Links) ensureRoutes(ctx context.Context, n *network) error {
 			return fmt.Errorf("%s: %w", s.why, err)
 		}
 	}
+	if err := l.endTunnel(n); err != nil {
+		problems = append(problems, err)
+	}
 	l.warnOfOthers(ways)
 	l.peers.done = len(problems) == 0
 	return errors.Join(problems...)
 }
 
-// checkRoutes tells what repairRoutes would do.
+// devices are what leads to other nodes beside the machine's own interfaces; nil where there is none.
+type devices struct{ overlay, tunnel netlink.Link }
+
+// checkRoutes tells what repairRoutes would do. What was never made whole is no drift: Routes has said so, and is called again.
 func (l *Links) checkRoutes(ctx context.Context) ([]string, error) {
 	l.peers.work.Lock()
 	defer l.peers.work.Unlock()
 	n := l.peers.want()
-	if n == nil {
+	if n == nil || !l.peers.done {
 		return nil, nil
 	}
 	if err := l.probe(ctx, n); err != nil {
 		return nil, err
 	}
 	ways, problems := l.ways(n)
-	wrong, device, err := l.checkOverlay(ways)
+	var d devices
+	wrong, overlay, err := l.checkOverlay(ways)
 	if err != nil {
 		return nil, err
 	}
-	steps, err := l.routeSteps(ways, device)
+	more, tunnel, err := l.checkTunnel(ctx, n, ways)
+	if err != nil {
+		return nil, err
+	}
+	wrong, d.overlay, d.tunnel = append(wrong, more...), overlay, tunnel
+	steps, err := l.routeSteps(ways, d)
 	if err != nil {
 		return nil, err
 	}
@@ -168,16 +191,16 @@ type step struct {
 	do  func() error
 }
 
-// routeSteps compares routes, neighbours and forwarding entries with those wanted. Without the device, what is on it
-// is left out.
-func (l *Links) routeSteps(ways []way, device netlink.Link) ([]step, error) {
+// routeSteps compares routes, neighbours and forwarding entries with those wanted. Without the overlay, what is on it
+// is left out; without the tunnel, what is to go through it is refused.
+func (l *Links) routeSteps(ways []way, d devices) ([]step, error) {
 	found, err := l.ownRoutes()
 	if err != nil {
 		return nil, err
 	}
 	var steps []step
-	if device != nil {
-		if steps, err = l.entrySteps(ways, device); err != nil {
+	if d.overlay != nil {
+		if steps, err = l.entrySteps(ways, d.overlay); err != nil {
 			return nil, err
 		}
 	}
@@ -196,7 +219,7 @@ func (l *Links) routeSteps(ways []way, device netlink.Link) ([]step, error) {
 		}
 	}
 	for i := range ways {
-		want(l.wayRoute(&ways[i], device), "route to the pods of node "+string(ways[i].Node))
+		want(l.wayRoute(&ways[i], d), "route to the pods of node "+string(ways[i].Node))
 	}
 	want(l.nobodysRoute(ways), "route to the pods of no node")
 	for i := range found {
@@ -208,25 +231,30 @@ func (l *Links) routeSteps(ways []way, device netlink.Link) ([]step, error) {
 }
 
 // wayRoute is the route of a way, nil if there is none to make.
-func (l *Links) wayRoute(w *way, device netlink.Link) *netlink.Route {
+func (l *Links) wayRoute(w *way, d devices) *netlink.Route {
 	r := &netlink.Route{
 		Dst: ipNet(w.CIDR), Src: ip(l.NodeAddress()), Protocol: protocol, Priority: l.metric(), Table: unix.RT_TABLE_MAIN,
 	}
 	switch {
 	case w.kind == direct:
 		r.LinkIndex, r.Gw = w.link, ip(w.Via)
-	case w.kind == wrapped && device != nil:
-		r.LinkIndex, r.Gw = device.Attrs().Index, ip(wire.NodeAddress(w.CIDR))
+	case w.kind == wrapped && d.overlay != nil:
+		r.LinkIndex, r.Gw = d.overlay.Attrs().Index, ip(wire.NodeAddress(w.CIDR))
 		r.SetFlag(netlink.FLAG_ONLINK)
+	case w.kind == sealed && d.tunnel != nil:
+		r.LinkIndex, r.Scope = d.tunnel.Attrs().Index, netlink.SCOPE_LINK
+	case w.kind == sealed, w.kind == refused:
+		r.Type, r.Src = unix.RTN_UNREACHABLE, nil
 	default:
 		return nil
 	}
 	return r
 }
 
-// nobodysRoute refuses what is for pods of a node that is not in the ring, where a default route would carry it off.
+// nobodysRoute refuses what is for pods of a node that is not in the ring, where a default route would carry it off; and,
+// in clear, what was to be encrypted when its own route is gone. Where routers are to know the way it would be in theirs.
 func (l *Links) nobodysRoute(ways []way) *netlink.Route {
-	if len(ways) == 0 || l.opt.Overlay == Never || !ways[0].net.cluster.IsValid() {
+	if len(ways) == 0 || !ways[0].net.cluster.IsValid() || l.opt.Overlay == Never && !ways[0].net.seals() {
 		return nil
 	}
 	return &netlink.Route{
@@ -278,7 +306,7 @@ func (l *Links) ownRoutes() ([]netlink.Route, error) {
 func (l *Links) warnOfOthers(ways []way) {
 	for i := range ways {
 		w := &ways[i]
-		if w.kind == outside {
+		if w.kind == outside || w.kind == nowhere {
 			continue
 		}
 		if r, there, err := l.routeTo(ip(wire.NodeAddress(w.CIDR))); err == nil && there && !OwnRoute(&r, l.opt.Instance) {
@@ -292,9 +320,9 @@ func (l *Links) purgeRoutes() error {
 	l.peers.work.Lock()
 	defer l.peers.work.Unlock()
 	l.peers.mu.Lock()
-	l.peers.wanted, l.peers.stands = nil, nil
+	l.peers.wanted, l.peers.stands, l.peers.clear = nil, nil, nil
 	l.peers.mu.Unlock()
-	l.peers.done, l.peers.path = false, nil
+	l.peers.done, l.peers.path, l.peers.kinds = false, nil, nil
 	found, err := l.ownRoutes()
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/wire"
 )
 
@@ -32,6 +34,9 @@ const (
 	direct  kind = iota // as they are, by a neighbour's address
 	wrapped             // in VXLAN
 	outside             // by routes that are not ours
+	sealed              // encrypted, by the tunnel
+	refused             // not at all: it has no WireGuard, and this node is strict
+	nowhere             // not at all: the kernel knows no way to it, and how it is reached was never known
 )
 
 // way is how packets get to the pods of another node.
@@ -46,12 +51,20 @@ type way struct {
 // wrapping is what VXLAN over IPv4 adds to a packet, in bytes: Ethernet, VXLAN, UDP, IP.
 const wrapping = 14 + 8 + 8 + 20
 
+// sealing is what WireGuard adds to a packet, in bytes: its own head and authentication, UDP, IPv4. That nodes have IPv4
+// addresses is asked for above; the 20 bytes more of IPv6 are never sent.
+const sealing = 32 + 8 + 20
+
+// fitsSealed is the largest packet that fits into one of mtu bytes encrypted. WireGuard fills packets up to 16 bytes.
+func fitsSealed(mtu int) int { return (mtu - sealing) &^ 15 }
+
 // smallest is the least MTU that is given to anything.
 const smallest = 576
 
 // ways decides for each node. The nodes it can say nothing for are in problems.
 func (l *Links) ways(n *network) (ways []way, problems []error) {
-	stands := make(map[int]bool)
+	stands, kinds := make(map[int]bool), make(map[netip.Addr]kind, len(n.routes))
+	var open []Clear
 	for _, r := range n.routes {
 		if !r.Via.Is4() || !r.CIDR.Addr().Is4() || r.CIDR.Bits() > 30 {
 			problems = append(problems, fmt.Errorf("node %s at %s with pods %s: want IPv4 and a range of at most 30 bits", r.Node, r.Via, r.CIDR))
@@ -59,28 +72,66 @@ func (l *Links) ways(n *network) (ways []way, problems []error) {
 		}
 		w := way{Route: r, net: n}
 		neighbour, err := l.ground(&w)
-		switch {
-		case err != nil:
+		if err != nil {
 			problems = append(problems, fmt.Errorf("node %s: %w", r.Node, err))
 			continue
-		case l.opt.Overlay == Always:
-			w.kind = wrapped
-		case neighbour:
-			w.kind = direct
-		case l.opt.Overlay == Never:
-			w.kind = outside
-		default:
-			w.kind = wrapped
 		}
+		w.kind = l.kindOf(&w, neighbour)
 		if w.link != 0 {
 			stands[w.link] = true
+			kinds[w.Via] = w.kind
+		} else if was, known := l.peers.kinds[w.Via]; known {
+			kinds[w.Via] = was
+		}
+		if w.kind == refused || w.kind != sealed && l.opt.Encrypt {
+			open = append(open, Clear{r.Node, w.kind == refused})
 		}
 		ways = append(ways, w)
 	}
+	l.peers.kinds = kinds
 	l.peers.mu.Lock()
-	l.peers.stands = stands
+	l.peers.stands, l.peers.clear = stands, open
 	l.peers.mu.Unlock()
 	return ways, problems
+}
+
+// kindOf is the whole of the decision. What is to be encrypted is so whatever lies beneath, so that nothing that happens
+// to the network has it sent in clear. A node that the kernel knows no way to for the moment, as when a cable was pulled, is
+// neither a neighbour nor behind a router: the way to it stays what it was.
+func (l *Links) kindOf(w *way, neighbour bool) kind {
+	was, known := l.peers.kinds[w.Via]
+	switch {
+	case w.Tunnel != (cluster.Tunnel{}) && w.net.seals():
+		return sealed
+	case w.net.strict:
+		return refused
+	case l.opt.Overlay == Always:
+		return wrapped
+	case w.link != 0 && neighbour:
+		return direct
+	case l.opt.Overlay == Never:
+		return outside
+	case w.link != 0, known && was == wrapped:
+		return wrapped
+	}
+	return nowhere
+}
+
+// seals tells whether other nodes know how to decrypt for this one and encrypt for it: they have its key.
+func (n *network) seals() bool { return n.tunnel != (cluster.Tunnel{}) }
+
+// Clear is a node for which nothing is encrypted.
+type Clear struct {
+	Node    place.NodeID
+	Refused bool // nothing is sent to it either
+}
+
+// Clear are the other nodes that packets go to as they are, though this node would encrypt them, and those to which
+// none go because of that.
+func (l *Links) Clear() []Clear {
+	l.peers.mu.Lock()
+	defer l.peers.mu.Unlock()
+	return slices.Clone(l.peers.clear)
 }
 
 // ground asks the kernel for the way to a node's own address: the interface, the MTU, and whether the node is a
@@ -126,8 +177,11 @@ func (l *Links) podMTU(ways []way) int {
 			continue
 		}
 		fits := w.mtu
-		if w.kind == wrapped {
+		switch w.kind {
+		case wrapped:
 			fits -= wrapping
+		case sealed:
+			fits = fitsSealed(fits)
 		}
 		if m == 0 || fits < m {
 			m = fits
@@ -165,18 +219,22 @@ const echo = 50 * time.Millisecond
 // address is kept as long as a node has it.
 func (l *Links) probe(ctx context.Context, n *network) error {
 	path := make(map[netip.Addr]int, len(n.routes))
-	var fresh []netip.Addr
+	var fresh []netip.AddrPort
 	for _, r := range n.routes {
 		if mtu, known := l.peers.path[r.Via]; known {
 			path[r.Via] = mtu
 		} else if r.Via.Is4() {
-			fresh = append(fresh, r.Via)
+			port := n.overlay.Port
+			if r.Tunnel != (cluster.Tunnel{}) && n.seals() {
+				port = r.Tunnel.Port
+			}
+			fresh = append(fresh, netip.AddrPortFrom(r.Via, port))
 		}
 	}
 	l.peers.path = path
-	var far []netip.Addr
+	var far []netip.AddrPort
 	for _, a := range fresh {
-		if route, there, err := l.routeTo(ip(a)); err == nil && there && route.Gw != nil {
+		if route, there, err := l.routeTo(ip(a.Addr())); err == nil && there && route.Gw != nil {
 			far = append(far, a)
 		}
 	}
@@ -192,10 +250,10 @@ func (l *Links) probe(ctx context.Context, n *network) error {
 		return fmt.Errorf("probe the way to other nodes: %w", err)
 	}
 	for _, a := range far {
-		w := way{Route: wire.Route{Via: a}}
+		w := way{Route: wire.Route{Via: a.Addr()}}
 		if _, err := l.ground(&w); err == nil && w.mtu > 28 {
-			// Zeros are no VXLAN packet; a node drops them. What cannot be sent now is learnt as packets go.
-			_, _ = c.WriteTo(make([]byte, w.mtu-28), net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, n.overlay.Port)))
+			// Zeros are no packet of VXLAN or WireGuard; a node drops them. What cannot be sent now is learnt as packets go.
+			_, _ = c.WriteTo(make([]byte, w.mtu-28), net.UDPAddrFromAddrPort(a))
 		}
 	}
 	select {
@@ -204,8 +262,8 @@ func (l *Links) probe(ctx context.Context, n *network) error {
 	case <-time.After(echo): // the socket must be open when the answer comes
 	}
 	for _, a := range far {
-		if found, err := l.nl.RouteGet(ip(a)); err == nil && len(found) > 0 {
-			l.peers.path[a] = found[0].MTU // 0: no less than the interface's
+		if found, err := l.nl.RouteGet(ip(a.Addr())); err == nil && len(found) > 0 {
+			l.peers.path[a.Addr()] = found[0].MTU // 0: no less than the interface's
 		}
 	}
 	return nil

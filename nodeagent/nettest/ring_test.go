@@ -31,6 +31,7 @@ type member struct {
 	links    *links.Links
 	rules    *firewall.Firewall
 	tables   wire.Tables
+	options  links.Options
 }
 
 func (m *member) id() place.NodeID { return place.NodeID(fmt.Sprintf("n%d", m.number)) }
@@ -62,6 +63,7 @@ func join(t testing.TB, number int, netns, address string, with func(*links.Opti
 	if with != nil {
 		with(&o)
 	}
+	m.options = o
 	m.within(func() (err error) {
 		if m.links, err = links.Open(o); err != nil {
 			return err
@@ -83,6 +85,9 @@ func join(t testing.TB, number int, netns, address string, with func(*links.Opti
 	})
 	m.tables = tables()
 	m.tables.PodCIDR, m.tables.Address, m.tables.Overlay = m.cidr(), m.address, wire.Overlay{VNI: 0xab12cd, Port: 4789}
+	if o.Encrypt {
+		m.tables.Tunnel = o.Tunnel.(*end).known
+	}
 	return m
 }
 
@@ -93,7 +98,7 @@ func meet(all ...*member) {
 		m.tables.Routes = nil
 		for _, o := range all {
 			if o != m {
-				m.tables.Routes = append(m.tables.Routes, wire.Route{Node: o.id(), CIDR: o.cidr(), Via: o.address})
+				m.tables.Routes = append(m.tables.Routes, wire.Route{Node: o.id(), CIDR: o.cidr(), Via: o.address, Tunnel: o.tables.Tunnel})
 			}
 		}
 		m.apply()
@@ -230,13 +235,14 @@ func newTown(t testing.TB, routed bool, with func(*links.Options)) *town {
 	return c
 }
 
-// both runs a test on one network and over a router.
+// both runs a test on one network and over a router, wrapped and encrypted.
 func both(t *testing.T, run func(*testing.T, *town)) {
 	t.Run("one network", func(t *testing.T) { run(t, newTown(t, false, nil)) })
 	t.Run("router between", func(t *testing.T) { run(t, newTown(t, true, nil)) })
 	t.Run("everything wrapped", func(t *testing.T) {
 		run(t, newTown(t, false, func(o *links.Options) { o.Overlay = links.Always }))
 	})
+	t.Run("encrypted", func(t *testing.T) { run(t, newTown(t, true, encrypted(t))) })
 }
 
 func TestEveryPodReachesEveryPod(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,7 +22,12 @@ import (
 
 // These tests put links and firewall together on a node with pods, and send real traffic.
 
-func TestMain(m *testing.M) { nettest.Main(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == tunnelRole {
+		os.Exit(tunnelMain(os.Args[2:]))
+	}
+	nettest.Main(m)
+}
 
 const instance = "ab12cd"
 

@@ -66,7 +66,7 @@ func (p *Peers) admit(ctx context.Context, s tls.ConnectionState, b []byte, remo
 	}
 	r := JoinRequest{
 		Node: m.Node, Name: m.Name, Key: m.Key, Peer: reached(m.Peer, remote), Gossip: reached(m.Gossip, remote),
-		TokenID: m.Token, Hash: hashOf(m.Token, m.Secret), Remote: remote,
+		TokenID: m.Token, Hash: hashOf(m.Token, m.Secret), Remote: remote, Engine: m.Engine,
 	}
 	if err := p.opt.Admit(ctx, r); err != nil {
 		return Reply{}, err

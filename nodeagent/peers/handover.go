@@ -19,6 +19,7 @@ const (
 
 // handleOwn registers what every node does for the others.
 func (p *Peers) handleOwn() {
+	p.mux.HandleFunc("POST "+whichPath, p.handleWhich)
 	p.mux.HandleFunc("POST "+signPath, p.handleSign)
 	p.mux.HandleFunc("POST "+keysPath, p.handleKeys)
 	p.mux.HandleFunc("POST "+keyringPath, p.handleKeyring)

@@ -24,6 +24,7 @@ type Joining struct {
 	Name   string             // required: of people, a DNS label
 	Peer   netip.AddrPort     // where this node will be reached; 0.0.0.0 means where the request comes from
 	Gossip netip.AddrPort
+	Engine int              // the newest engine version that its binary knows
 	Now    func() time.Time // default time.Now
 }
 
@@ -48,6 +49,7 @@ type joinMessage struct {
 	Gossip netip.AddrPort `json:"gossip"`
 	Token  string         `json:"token"`
 	Secret []byte         `json:"secret"`
+	Engine int            `json:"engine,omitempty"`
 }
 
 type joinReply struct {
@@ -172,7 +174,7 @@ func (j Joining) send(conn *tls.Conn, t Token) error {
 	public := j.Key.Public().(ed25519.PublicKey)
 	body, err := json.Marshal(joinMessage{
 		Ring: t.Ring, Node: NodeOf(public), Name: j.Name, Key: public, Peer: j.Peer, Gossip: j.Gossip,
-		Token: t.ID, Secret: t.secret[:],
+		Token: t.ID, Secret: t.secret[:], Engine: j.Engine,
 	})
 	if err != nil {
 		return err

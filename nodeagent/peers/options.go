@@ -28,6 +28,7 @@ type JoinRequest struct {
 	TokenID string
 	Hash    string         // compare with Token.Hash by SameHash
 	Remote  netip.AddrPort // where the request came from
+	Engine  int            // the newest engine version that its binary says it knows; 0: it says none
 }
 
 // RefusedError is an answer that stays the same however often and whomever one asks. The text says what is wrong and

@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 type Peers struct {
 	opt   Options
 	self  place.NodeID
+	run   string   // of all runs of all machines, this one
 	seeds []Member // of the answer to the join
 
 	trust atomic.Pointer[trust]
@@ -102,7 +104,7 @@ func Open(o Options) (*Peers, error) {
 		return nil, fmt.Errorf("open peers: %w", err)
 	}
 	p := &Peers{
-		opt: o, self: NodeOf(o.Key.Public().(ed25519.PublicKey)), seeds: m.members,
+		opt: o, self: NodeOf(o.Key.Public().(ed25519.PublicKey)), run: rand.Text(), seeds: m.members,
 		wires: newWires(), incoming: newHandoff(), mux: http.NewServeMux(),
 		joins: make(chan struct{}, maxJoins), renews: make(chan struct{}, maxRenews), look: make(chan struct{}, 1),
 	}

@@ -45,39 +45,8 @@ func sameHost(req *http.Request, via []*http.Request) error {
 }
 
 // askHTTP succeeds on an answer from 200 to 399.
-func askHTTP(ctx context.Context, get *corev1.HTTPGetAction, ip netip.Addr, port string) string {
-	host := get.Host
-	if host == "" {
-		host = ip.String()
-	}
-	target, err := url.Parse(get.Path)
-	if err != nil {
-		target = &url.URL{Path: get.Path}
-	}
-	if !strings.HasPrefix(target.Path, "/") {
-		target.Path = "/" + target.Path
-	}
-	target.Scheme, target.User, target.Host = "http", nil, net.JoinHostPort(host, port)
-	if get.Scheme == corev1.URISchemeHTTPS {
-		target.Scheme = "https"
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return err.Error()
-	}
-	req.Header.Set("User-Agent", agent)
-	req.Header.Set("Accept", "*/*")
-	for _, h := range get.HTTPHeaders {
-		switch http.CanonicalHeaderKey(h.Name) {
-		case "Host":
-			req.Host = h.Value
-		case "User-Agent", "Accept":
-			req.Header.Set(h.Name, h.Value)
-		default:
-			req.Header.Add(h.Name, h.Value)
-		}
-	}
-	resp, err := client.Do(req)
+func askHTTP(ctx context.Context, what *corev1.HTTPGetAction, ip netip.Addr, port string) string {
+	resp, err := get(ctx, what, ip, port, agent)
 	if err != nil {
 		return err.Error()
 	}
@@ -90,4 +59,40 @@ func askHTTP(ctx context.Context, get *corev1.HTTPGetAction, ip netip.Addr, port
 		return fmt.Sprintf("HTTP %s: %s", resp.Status, body)
 	}
 	return ""
+}
+
+// get sends the request that an action describes, to the container's address where it names no host.
+func get(ctx context.Context, what *corev1.HTTPGetAction, ip netip.Addr, port, agent string) (*http.Response, error) {
+	host := what.Host
+	if host == "" {
+		host = ip.String()
+	}
+	target, err := url.Parse(what.Path)
+	if err != nil {
+		target = &url.URL{Path: what.Path}
+	}
+	if !strings.HasPrefix(target.Path, "/") {
+		target.Path = "/" + target.Path
+	}
+	target.Scheme, target.User, target.Host = "http", nil, net.JoinHostPort(host, port)
+	if what.Scheme == corev1.URISchemeHTTPS {
+		target.Scheme = "https"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", agent)
+	req.Header.Set("Accept", "*/*")
+	for _, h := range what.HTTPHeaders {
+		switch http.CanonicalHeaderKey(h.Name) {
+		case "Host":
+			req.Host = h.Value
+		case "User-Agent", "Accept":
+			req.Header.Set(h.Name, h.Value)
+		default:
+			req.Header.Add(h.Name, h.Value)
+		}
+	}
+	return client.Do(req)
 }

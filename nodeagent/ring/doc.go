@@ -29,7 +29,8 @@
 // Two machines with one key, by a cloned disk, look like a node whose address changed, but for ever. Who hears for 10 s
 // that one ID is claimed from two addresses says so in a Twin event with both. The second machine, which is the one that
 // heard of itself within 30 s of its start, ends its gossip and does not come back into the ring, not even when the first
-// one stops; the older one goes on as if nothing were.
+// one stops; the older one goes on as if nothing were. As any member may claim anything, the other is asked for a proof
+// before (Options.Proves); who cannot give it has no effect.
 //
 // # Keys
 //

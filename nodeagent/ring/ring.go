@@ -3,6 +3,7 @@ package ring
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,8 +42,11 @@ type Options struct {
 	Keys      [][]byte                // of the ring, for a first start: 1 or 2 of 32 bytes, the one to encrypt with first; default: those kept
 	Join      []netip.AddrPort        // where others may be found as long as nobody is here
 	Known     func() []netip.AddrPort // where the nodes that should be there gossip, as far as the ledger knows; default: none
-	Tags      map[string]string       // told to all members; encoded at most 512 bytes
-	Log       *slog.Logger            // default: discard
+	// Proves tells whether the machine that gossips at an address proves to be this very node, by its key. Before this node
+	// ends its gossip because it is the second of two, it is asked; default: whoever says so is believed.
+	Proves func(ctx context.Context, at netip.AddrPort) bool
+	Tags   map[string]string // told to all members; encoded at most 512 bytes
+	Log    *slog.Logger      // default: discard
 
 	forget time.Duration // when serf forgets failed members; default 24 h
 }
@@ -317,12 +321,50 @@ func (r *Ring) again(others []netip.AddrPort) error {
 	return nil
 }
 
-// twin tells of two machines that claim one node, and ends the gossip of this one if it is the second.
+// twin tells of two machines that claim one node, and ends the gossip of this one if it is the second. That any member may
+// say: so the other is to prove it. The caller holds memberlist's lock.
 func (r *Ring) twin(t Twins) {
+	if t.Second && r.opt.Proves != nil {
+		r.running.Go(func() { r.prove(t) })
+		return
+	}
+	r.found(t)
+}
+
+const (
+	proofs     = 5 // times that somebody is asked for it
+	proofPause = 2 * time.Second
+)
+
+func (r *Ring) prove(t Twins) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-r.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for range proofs {
+		if r.opt.Proves(ctx, t.Known) {
+			r.found(t)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(proofPause):
+		}
+	}
+	r.opt.Log.Error("a machine claims to be this node and cannot prove it: who holds the gossip's key may say so", "node", t.Node, "other", t.Known)
+}
+
+func (r *Ring) found(t Twins) {
 	r.opt.Log.Error("two machines claim to be one node", "node", t.Node, "known", t.Known, "other", t.Other, "second", t.Second)
 	r.events.put(Event{Kind: Twin, Twins: &t})
 	if t.Second {
-		r.second <- struct{}{} // once at most; the caller holds memberlist's lock
+		r.second <- struct{}{} // once at most
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -45,7 +46,7 @@ import (
 )
 
 // Main runs the daemon until SIGTERM and returns its exit status. It writes a byte to file descriptor 3 once it
-// serves. Its arguments:
+// serves, and keeps what it was given beyond that open as long as it runs. Its arguments:
 //
 //	-root DIR     images and snapshots; kept
 //	-state DIR    what a reboot may take
@@ -71,6 +72,9 @@ func Main(args []string) int {
 func run(root, state, socket string) error {
 	if root == "" || state == "" || socket == "" {
 		return fmt.Errorf("-root, -state and -socket are required")
+	}
+	if err := unix.CloseRange(4, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil { // what is held is not for what this runs
+		return fmt.Errorf("keep files from children: %w", err)
 	}
 	debug.SetGCPercent(30)
 	debug.SetMemoryLimit(48 << 20) // soft: a pull may pass it, idling gives it back

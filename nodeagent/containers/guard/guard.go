@@ -36,6 +36,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/internal/deadline"
+	"github.com/shoal-dev/shoal/internal/pidlock"
 	"github.com/shoal-dev/shoal/internal/residence"
 )
 
@@ -79,7 +80,7 @@ func next(at deadline.Time, now int64, left bool) (over bool, sleep int64) {
 // Run guards until the deadline's file is removed.
 func Run(o Options) error {
 	runtime.LockOSThread()
-	held, err := hold(o.Lock)
+	held, err := pidlock.Hold(o.Lock)
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,13 @@ func (w *watch) round() (more bool) {
 }
 
 // sweep kills the fenced pods, and tells whether anything of them was there. Should the lease be granted anew meanwhile, what
-// starts under it is left alone.
+// starts under it is left alone: the deadline is read once more before each pod is killed.
+//
+// A deadline may still be written between that look and the kill. No generation in the file would close this: the kernel
+// knows no kill on the condition of what a file says. It harms no promise. A pod is killed here only if its file was there
+// before the look, so when its deadline was over: whatever of it ran then was to be dead, and its node starts it again under
+// the new lease. The other way about nothing can be missed: a deadline that is written only lies further ahead than the one
+// before, and it is read whole (package deadline), never a mixture of two.
 func (w *watch) sweep() (left bool) {
 	cgroups, err := pods(w.fenced)
 	if err != nil {

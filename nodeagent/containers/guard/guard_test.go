@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-dev/shoal/internal/deadline"
+	"github.com/shoal-dev/shoal/internal/pidlock"
 )
 
 func TestNext(t *testing.T) {
@@ -87,11 +88,11 @@ func TestRoundAllocatesNothing(t *testing.T) {
 // One lock, one holder, and everybody can tell who.
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	if pid, err := Holder(path); pid != 0 || err != nil {
+	if pid, err := pidlock.Holder(path); pid != 0 || err != nil {
 		t.Errorf("nobody: %d, %v", pid, err)
 	}
 	if os.Getenv("GUARD_TEST_LOCK") != "" {
-		f, err := hold(os.Getenv("GUARD_TEST_LOCK"))
+		f, err := pidlock.Hold(os.Getenv("GUARD_TEST_LOCK"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,16 +112,16 @@ func TestLock(t *testing.T) {
 	if _, err := out.Read(said); err != nil || string(said) != "held" {
 		t.Fatalf("%q, %v", said, err)
 	}
-	if pid, err := Holder(path); pid != cmd.Process.Pid || err != nil {
+	if pid, err := pidlock.Holder(path); pid != cmd.Process.Pid || err != nil {
 		t.Errorf("held by %d: %d, %v", cmd.Process.Pid, pid, err)
 	}
-	if f, err := hold(path); err == nil {
+	if f, err := pidlock.Hold(path); err == nil {
 		f.Close()
 		t.Error("two hold it")
 	}
 	in.Close()
 	_ = cmd.Wait()
-	if pid, err := Holder(path); pid != 0 || err != nil {
+	if pid, err := pidlock.Holder(path); pid != 0 || err != nil {
 		t.Errorf("let go: %d, %v", pid, err)
 	}
 }

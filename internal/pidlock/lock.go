@@ -1,4 +1,5 @@
-package guard
+// Package pidlock has files say which process holds them: locks that go with their process.
+package pidlock
 
 import (
 	"fmt"
@@ -7,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hold takes the lock at path for as long as the file that it returns is open. It is one of POSIX: the kernel tells whose
+// Hold takes the lock at path for as long as the file that it returns is open. It is one of POSIX: the kernel tells whose
 // it is, and whoever opens and closes the file within the process that holds it lets it go.
-func hold(path string) (*os.File, error) {
+func Hold(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -21,7 +22,7 @@ func hold(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Holder is the process that holds the lock at path, 0 if none does. It must not be asked by the guard itself.
+// Holder is the process that holds the lock at path, 0 if none does. The one that holds it must not ask.
 func Holder(path string) (pid int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
