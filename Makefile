@@ -9,7 +9,8 @@ TOOLS := $(CURDIR)/.tools
 BIN := $(CURDIR)/bin
 EMBED := nodeagent/containers/embedded/files
 LDFLAGS := -s -w -X main.version=$(VERSION)
-SIM_SECONDS ?= $(if $(FULL),600,30)
+SIM_SECONDS ?= $(if $(FULL),180,30)
+SOAK_SECONDS ?= 3600
 export PATH := $(TOOLS):$(PATH)
 # One set of flags for all builds but those under the race detector, so that the build cache serves them all.
 export CGO_ENABLED := 0
@@ -75,15 +76,21 @@ e2e: build
 sim:
 	@SIM_SECONDS=$(SIM_SECONDS) go test -timeout 60m -count=1 -run 'TestSim' -v ./engine/enginetest
 
+## soak: faults of all groups at random on five real nodes, for SOAK_SECONDS (needs root); SOAK_SEED replays one
+soak: build
+	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) go test -tags e2e -timeout 0 -count=1 -run '^TestFault_U11_Soak$$' -v ./cmd/shoal/e2e
+
 ## fuzz: every fuzz target for 30 seconds
 fuzz:
 	@tools/fuzz.sh 30s
 
 PARTS := ParseYAML|StepPhase|StepActivateOne|StepActivateAll|Snapshot|Look|List|Append|Fsync|AppendMany|Start|Cold|Changed
+PARTS := $(PARTS)|PlaceAll|LostNode|Compile10000x3|FirstLoad10000x3|OneChangeOf10000x3|Connect
 ## bench: one JSON line a figure (needs root)
 bench: build
 	@set -o pipefail; go test -p 1 -run '^$$' -bench '^Benchmark($(PARTS))$$' \
-		./engine/render ./engine/cluster ./nodeagent ./nodeagent/containers ./nodeagent/ledger ./nodeagent/renderer | go run ./tools/figures
+		./engine/render ./engine/cluster ./engine/place ./engine/wire ./nodeagent ./nodeagent/containers ./nodeagent/firewall ./nodeagent/ledger \
+		./nodeagent/nettest ./nodeagent/renderer | go run ./tools/figures
 	@set -o pipefail; go test -tags e2e -timeout 60m -count=1 -p 1 -run '^$$' -bench . ./cmd/shoal/e2e/... | grep --line-buffered -E '^\{|^(ok|FAIL|---)|_test.go:'
 
 ## test: all of it, as CI runs it; FULL=1 runs the full counts
@@ -94,4 +101,4 @@ test: setup
 clean:
 	@rm -rf $(BIN) $(TOOLS)
 
-.PHONY: help setup setup-run build embed demo check lint unit e2e sim fuzz bench test clean
+.PHONY: help setup setup-run build embed demo check lint unit e2e sim soak fuzz bench test clean

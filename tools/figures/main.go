@@ -33,6 +33,13 @@ var wanted = []struct {
 	{"ledger/Append", "ledger: an input appended and stepped; floor: write and fsync of as many bytes", "ms", 1e-6, 0, "ledger/Fsync"},
 	{"ledger/AppendMany/64", "ledger: 64 at once", "inputs/s", 0, 0, ""},
 	{"nodeagent/Look", "agent: a look at 100 pods at rest", "ms", 1e-6, 0, ""},
+	{"place/PlaceAll", "placing 100,000 pods on 5,000 nodes, from scratch", "ms", 1e-6, 100, ""},
+	{"place/LostNode", "placing the 20 pods of one lost node of 5,000", "ms", 1e-6, 1, ""},
+	{"wire/Compile10000x3", "tables of 10,000 Services with 3 endpoints, compiled", "ms", 1e-6, 0, ""},
+	{"firewall/FirstLoad10000x3", "10,000 Services with 3 endpoints: loaded into the kernel", "ms", 1e-6, 300, ""},
+	{"firewall/OneChangeOf10000x3", "10,000 Services with 3 endpoints: one changed", "ms", 1e-6, 20, ""},
+	{"nettest/Connect/service_of_1", "TCP connect to a Service, the only one; floor: to its pod", "us", 1e-3, 0, "nettest/Connect/pod"},
+	{"nettest/Connect/service_of_10000", "TCP connect to a Service, one of 10,000; floor: to its pod", "us", 1e-3, 0, "nettest/Connect/pod"},
 	{"containers/List", "container runtime: the records of 100 pods at rest", "ms", 1e-6, 0, ""},
 }
 

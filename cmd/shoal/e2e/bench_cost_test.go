@@ -87,27 +87,40 @@ func machineCPU() float64 {
 	return ticks / 100
 }
 
+// idling watches nodes do nothing: of each, by role, for which part of a core its processes ran, in percent.
+func idling(nodes []*Node, over time.Duration) []map[string]float64 {
+	roles, sums := make([]map[string][]int, len(nodes)), make([]map[string]float64, len(nodes))
+	for i, n := range nodes {
+		roles[i], sums[i] = n.processes(), map[string]float64{}
+	}
+	add := func(sign float64) {
+		for i := range nodes {
+			for _, role := range []string{"agent", "containerd", "shim"} {
+				for _, pid := range roles[i][role] {
+					sums[i][role] += sign * float64(cpu(pid))
+				}
+			}
+		}
+	}
+	began := time.Now()
+	add(-1)
+	time.Sleep(over)
+	add(1)
+	for _, sum := range sums {
+		for role := range sum {
+			sum[role] *= 100 / float64(time.Since(began))
+		}
+	}
+	return sums
+}
+
 // benchIdleCPU watches agent and containerd do nothing.
 func (n *Node) benchIdleCPU(name string, over time.Duration) {
-	roles := n.processes()
-	began := time.Now()
-	before := map[string]time.Duration{}
-	for _, role := range []string{"agent", "containerd", "shim"} {
-		for _, pid := range roles[role] {
-			before[role] -= cpu(pid)
-		}
-	}
-	time.Sleep(over)
-	for role := range before {
-		for _, pid := range roles[role] {
-			before[role] += cpu(pid)
-		}
-	}
-	part := func(d time.Duration) float64 { return 100 * float64(d) / float64(time.Since(began)) }
-	figure{Name: name + ": agent and containerd", Unit: "% of a core", Goal: 0.5}.print(part(before["agent"] + before["containerd"]))
-	figure{Name: name + ": agent alone", Unit: "% of a core"}.print(part(before["agent"]))
-	if len(roles["shim"]) > 0 {
-		figure{Name: name + ": all shims", Unit: "% of a core"}.print(part(before["shim"]))
+	part := idling([]*Node{n}, over)[0]
+	figure{Name: name + ": agent and containerd", Unit: "% of a core", Goal: 0.5}.print(part["agent"] + part["containerd"])
+	figure{Name: name + ": agent alone", Unit: "% of a core"}.print(part["agent"])
+	if _, there := part["shim"]; there {
+		figure{Name: name + ": all shims", Unit: "% of a core"}.print(part["shim"])
 	}
 }
 

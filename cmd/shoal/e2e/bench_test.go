@@ -61,13 +61,7 @@ func BenchmarkNode(b *testing.B) {
 		floor := measureFloor(b)
 		n := NewNode(b).Start()
 		n.Image("probe:v1")
-		idle := benchIdle
-		if s := os.Getenv("SHOAL_BENCH_IDLE"); s != "" {
-			var err error
-			if idle, err = time.ParseDuration(s); err != nil {
-				b.Fatal(err)
-			}
-		}
+		idle := idleTime(b)
 		n.benchIdleCPU("idle CPU, no pods yet", idle)
 		repo := n.Repository(nil)
 		n.benchFill(repo, floor)
@@ -92,6 +86,19 @@ func BenchmarkNode(b *testing.B) {
 		time.Sleep(time.Minute + 5*time.Second) // the renderer's child has ended
 		n.benchIdleCPU("idle CPU, 10 pods", idle)
 	}
+}
+
+// idleTime is how long idling is watched each time.
+func idleTime(b *testing.B) time.Duration {
+	s := os.Getenv("SHOAL_BENCH_IDLE")
+	if s == "" {
+		return benchIdle
+	}
+	idle, err := time.ParseDuration(s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return idle
 }
 
 // benchApp is the name of an app.

@@ -63,7 +63,7 @@ func (n *Node) greets(greeting string) {
 // says waits until a command of a node prints something, and returns what else.
 func (n *Node) says(want string, args ...string) (said string) {
 	n.t.Helper()
-	n.Eventually(30*time.Second, func() error {
+	n.Eventually(90*time.Second, func() error {
 		out, errs, _ := n.Shoal(args...)
 		if said = out + errs; !strings.Contains(said, want) {
 			return fmt.Errorf("shoal %s says %s, want %q", strings.Join(args, " "), said, want)
@@ -198,9 +198,9 @@ func TestFeature_R2_SecondRingRunsNothing(t *testing.T) {
 	}
 }
 
-// A ring of three whose repository another takes over: none of its nodes leads it to activate anything, whoever leads, with the
-// forge gone and after restarts; by the word of a node that follows it goes on.
-func TestFeature_R2_HeldRingOfThree(t *testing.T) {
+// onForge is a ring of three that follows a forge, and runs what is there.
+func onForge(t *testing.T) (*ring, *forge) {
+	t.Helper()
 	r := newRing(t, 3)
 	first := r.nodes[0]
 	f := newForge(first, replicated)
@@ -213,6 +213,14 @@ func TestFeature_R2_HeldRingOfThree(t *testing.T) {
 	for _, n := range r.nodes {
 		n.greets("one")
 	}
+	return r, f
+}
+
+// A ring of three whose repository another takes over: none of its nodes leads it to activate anything, whoever leads, with the
+// forge gone and after restarts; by the word of a node that follows it goes on.
+func TestFeature_R2_HeldRingOfThree(t *testing.T) {
+	r, f := onForge(t)
+	first := r.nodes[0]
 	ring := first.Status().Ring
 	if f.claim() != ring || strings.Count(f.git("ls-remote", "origin", source.ClaimRef), "\n") != 1 {
 		t.Fatalf("the forge names ring %q", f.claim())

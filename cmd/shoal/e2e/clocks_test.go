@@ -142,3 +142,62 @@ func TestFault_U8_ClocksThatJump(t *testing.T) {
 		}
 	}
 }
+
+// The clock of a machine that does not lead is five minutes ahead: `shoal nodes` says so, it gets no more pods, those that are
+// there stay, and no CronJob fires twice or ahead of its time. With its clock right it gets pods again.
+func TestFault_J3(t *testing.T) {
+	r := newRing(t, 3).clocked().start()
+	first := r.nodes[0]
+	first.Image("probe:v1")
+	repo := first.Repository(map[string]string{
+		"apps/web/web.cue": replicated("one"), "apps/cron/cron.yaml": fmt.Sprintf(cronYAML, "cron", "Allow", `exit, "0"`),
+	})
+	repo.Push("one")
+	first.Eventually(60*time.Second, func() error { return first.readyOff("", "web-", 3) })
+	begun := time.Now()
+	leader, rest := r.around(r.leader())
+	off := rest[0]
+	before := podsOn(first.Status())[off.name]
+	off.setClock(5 * time.Minute)
+	leader.says(off.name+" gets no more pods, its clock is ", "nodes")
+	t.Logf("known to the ring after %s", time.Since(begun).Round(100*time.Millisecond))
+	if out, _, _ := leader.Shoal("nodes"); !strings.Contains(out, "Ready,ClockSkew") || !strings.Contains(out, off.name+" is tainted: shoal.dev/clock-skew:NoSchedule") || !strings.Contains(out, "ahead of most voters'") {
+		t.Errorf("nodes:\n%s", out)
+	}
+	scale := func(n int) {
+		t.Helper()
+		repo.Write("apps/web/web.cue", strings.Replace(replicated("one"), "replicas: 3", fmt.Sprint("replicas: ", n), 1))
+		repo.PushBy(leader, fmt.Sprint(n))
+		leader.Eventually(60*time.Second, func() error { return leader.readyOff("", "web-", n) })
+	}
+	scale(7)
+	web := func() (n int) {
+		for _, p := range leader.Status().Pods {
+			if strings.HasPrefix(p.Name, "web-") && p.Node == off.name {
+				n++
+			}
+		}
+		return n
+	}
+	if now := web(); now != before {
+		t.Errorf("%d pods of the app are on %s, %d were", now, off.name, before)
+	}
+	off.setClock(0)
+	leader.Eventually(60*time.Second, func() error {
+		if out, _, _ := leader.Shoal("nodes"); strings.Contains(out, "ClockSkew") {
+			return fmt.Errorf("nodes:\n%s", out)
+		}
+		return nil
+	})
+	scale(9)
+	if now := web(); now <= before {
+		t.Errorf("with its clock right %d pods are on %s, %d were", now, off.name, before)
+	}
+	for name, pods := range r.instances("cron") {
+		var minute int64
+		_, _ = fmt.Sscanf(name, "cron-%d", &minute)
+		if at := time.Unix(minute*60, 0); pods != 1 || at.After(time.Now()) {
+			t.Errorf("%s, of %s, ran in %d pods at %s", name, at, pods, time.Now())
+		}
+	}
+}

@@ -228,7 +228,11 @@ func TestFeature_K27_DevNodes(t *testing.T) {
 		if err != nil {
 			t.Errorf("run %d: %v", i+1, err)
 		}
-		t.Logf("run %d: ended within %s", i+1, time.Since(begun).Round(time.Millisecond))
+		took := time.Since(begun)
+		t.Logf("run %d: ended within %s", i+1, took.Round(time.Millisecond))
+		if took > 2500*time.Millisecond {
+			t.Errorf("run %d: it took %s to end: nodes that all end wait for each other", i+1, took)
+		}
 		n.Eventually(10*time.Second, func() error { return d.gone(marks) })
 		if after := n.look("/run", "/var/log"); after != before {
 			t.Errorf("run %d: before:\n%s\nafter:\n%s", i+1, before, after)

@@ -10,7 +10,7 @@ import (
 )
 
 // A disk that is full, of a machine that does not lead and hears nothing any more: the ring knows, the next commit is
-// rolled out on the others, and `shoal nodes` and `shoal why` say so. With room again it gets pods again.
+// rolled out on the others, and `shoal nodes` and `shoal why` say so; a log of its pod that was rotated is removed. With room again it gets pods again.
 func TestFault_E3_DiskPressure(t *testing.T) {
 	r := newRing(t, 3).smallDisks()
 	for _, n := range r.nodes {
@@ -24,6 +24,9 @@ func TestFault_E3_DiskPressure(t *testing.T) {
 	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 3) })
 	leader, rest := r.around(r.leader())
 	full, other := rest[0], rest[1]
+	// As if its pod had written more: a log that was set aside, beside the one that is written to.
+	log := strings.TrimSpace(full.must("sh", "-c", "ls -d "+full.Logs+"/dev_web-*/*/0.log"))
+	full.must("sh", "-c", "head -c 4096 /dev/zero > "+log+".20260101-000000.000000000")
 	filler := full.fill()
 	begun := time.Now()
 	state := func(want string) func() error {
@@ -41,6 +44,10 @@ func TestFault_E3_DiskPressure(t *testing.T) {
 	t.Logf("known to the ring after %s", time.Since(begun).Round(100*time.Millisecond))
 	if out, _, _ := leader.Shoal("nodes"); !strings.Contains(out, full.name+" gets no more pods, its disk is short: nodefs.available is 0%") || !strings.Contains(out, full.name+" is tainted: node.kubernetes.io/disk-pressure:NoSchedule") {
 		t.Errorf("nodes:\n%s", out)
+	}
+
+	if left := full.must("sh", "-c", "ls "+log+"*"); strings.TrimSpace(left) != log {
+		t.Errorf("of its pod's logs there are:\n%s", left)
 	}
 
 	repo.Write("apps/web/web.cue", replicated("two"))

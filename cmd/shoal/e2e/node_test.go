@@ -58,6 +58,9 @@ type Node struct {
 	exited chan struct{}
 	output *output
 
+	clientsMu sync.Mutex
+	clients   []*api.Client // that were made; guarded by clientsMu
+
 	name, address string   // as the agent is told
 	env           []string // of the agent, beside the test's own
 	binary        string   // of the agent; default: the one that is tested
@@ -172,11 +175,7 @@ func (n *Node) Start() *Node {
 // StartWithoutWaiting starts the agent.
 func (n *Node) StartWithoutWaiting() {
 	n.t.Helper()
-	args := append([]string{
-		"agent", "--data-dir", n.Data, "--run-dir", n.Run, "--log-dir", n.Logs, "--node-name", n.name, "--address", n.address,
-		"--disk-pressure", "none", // how full the disk of the tests' host is decides nothing
-	}, n.Args...)
-	cmd := n.command(context.Background(), cmp.Or(n.binary, binary(n.t)), args...)
+	cmd := n.command(context.Background(), cmp.Or(n.binary, binary(n.t)), append([]string{"agent"}, n.flags()...)...)
 	cmd.Env = append(os.Environ(), n.env...)
 	cmd.Stdout, cmd.Stderr = n.output, n.output
 	if err := cmd.Start(); err != nil {
@@ -185,6 +184,14 @@ func (n *Node) StartWithoutWaiting() {
 	n.agent, n.exited = cmd, make(chan struct{})
 	exited := n.exited
 	go func() { _ = cmd.Wait(); close(exited) }()
+}
+
+// flags are those of the node's agent.
+func (n *Node) flags() []string {
+	return append([]string{
+		"--data-dir", n.Data, "--run-dir", n.Run, "--log-dir", n.Logs, "--node-name", n.name, "--address", n.address,
+		"--disk-pressure", "none", // how full the disk of the tests' host is decides nothing
+	}, n.Args...)
 }
 
 // Kill ends the agent at once, as a crash does. nsenter execs, so the agent has the pid.
@@ -219,7 +226,23 @@ func (n *Node) Stop() {
 func (n *Node) Socket() string { return filepath.Join(n.Run, "agent.sock") }
 
 // Client asks the agent.
-func (n *Node) Client() *api.Client { return api.NewClient(n.Socket()) }
+func (n *Node) Client() *api.Client {
+	c := api.NewClient(n.Socket())
+	n.clientsMu.Lock()
+	defer n.clientsMu.Unlock()
+	n.clients = append(n.clients, c)
+	return c
+}
+
+// hangUp ends the connections that clients keep for their next question, as far as they are not in use.
+func (n *Node) hangUp() {
+	n.clientsMu.Lock()
+	defer n.clientsMu.Unlock()
+	for _, c := range n.clients {
+		c.Close()
+	}
+	n.clients = nil
+}
 
 // Status is the agent's answer, or the end of the test.
 func (n *Node) Status() api.Status {

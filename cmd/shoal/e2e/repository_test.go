@@ -164,6 +164,9 @@ func TestMain(m *testing.M) {
 	for _, dir := range layouts {
 		_ = os.RemoveAll(filepath.Dir(dir))
 	}
+	for _, path := range binaries {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
 	os.Exit(code)
 }
 

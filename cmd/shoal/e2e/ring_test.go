@@ -373,21 +373,23 @@ func ready(s api.Status, want int) error {
 	return nil
 }
 
+// keptOn is an app whose pod is on one node alone.
+func keptOn(node, greeting string) string {
+	return webApp("probe:v1", greeting) + fmt.Sprintf(`app: web: objects: "deployment/web": spec: template: spec: nodeSelector: "kubernetes.io/hostname": %q`+"\n", node)
+}
+
 // A push to one node starts a process on another: the time from the push's arrival until the process there says that it
 // listens. The pod is kept on another node than the one that is pushed to.
 func TestFeature_R1_PushToAnotherNode(t *testing.T) {
 	r := newRing(t, 3).start()
 	first, other := r.nodes[0], r.nodes[1]
 	first.Image("probe:v1")
-	app := func(greeting string) string {
-		return webApp("probe:v1", greeting) + `app: web: objects: "deployment/web": spec: template: spec: nodeSelector: "kubernetes.io/hostname": "n2"` + "\n"
-	}
-	repo := first.Repository(map[string]string{"apps/web/web.cue": app("zero")})
+	repo := first.Repository(map[string]string{"apps/web/web.cue": keptOn("n2", "zero")})
 	repo.Push("zero")
 	first.Eventually(60*time.Second, func() error { return ready(first.Status(), 1) })
 	var took times
 	for i := range rounds(5, 40) {
-		repo.Write("apps/web/web.cue", app(fmt.Sprint("push", i)))
+		repo.Write("apps/web/web.cue", keptOn("n2", fmt.Sprint("push", i)))
 		said := repo.Push("next")
 		received, err := first.pushReceived()
 		if err != nil {

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,18 +26,11 @@ func TestFeature_R4_RollingRestart(t *testing.T) {
 func TestFeature_R4_Upgrade(t *testing.T) {
 	next := nextBinary(t)
 	r := newRing(t, 3).start()
-	engine := func(n *Node) int {
-		list, err := n.Client().Ring(context.Background(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return list.Engine
-	}
-	before := engine(r.nodes[0])
+	before := r.nodes[0].engine()
 	left := len(r.nodes)
 	r.undisturbed(t, func(n *Node) {
 		_, others := r.around(n.name)
-		if now := engine(others[0]); now != before {
+		if now := others[0].engine(); now != before {
 			t.Errorf("engine version %d while %d nodes knew only %d", now, left, before)
 		}
 		n.binary = next
@@ -46,7 +38,7 @@ func TestFeature_R4_Upgrade(t *testing.T) {
 	})
 	for _, n := range r.nodes {
 		n.Eventually(20*time.Second, func() error {
-			if now := engine(n); now != before+1 {
+			if now := n.engine(); now != before+1 {
 				return fmt.Errorf("engine version %d, want %d", now, before+1)
 			}
 			return nil
@@ -74,13 +66,25 @@ func TestFeature_R4_Upgrade(t *testing.T) {
 // nextBinary builds shoal as it would be after a change of the engine's rules.
 func nextBinary(t testing.TB) string { return tagged(t, "shoal_next") }
 
-// tagged builds shoal with a build tag.
+var binaries = map[string]string{} // of shoal that this run has built, by tag
+
+// tagged builds shoal with a build tag, once a run.
 func tagged(t testing.TB, tag string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "shoal")
+	if path, ok := binaries[tag]; ok {
+		return path
+	}
+	dir, err := os.MkdirTemp("", "sh-e2e-shoal-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "shoal")
+	binaries[tag] = path
 	cmd := exec.Command("go", "build", "-tags", tag, "-ldflags", "-s -w", "-o", path, "github.com/shoal-dev/shoal/cmd/shoal")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
 	if out, err := cmd.CombinedOutput(); err != nil {
+		delete(binaries, tag)
+		_ = os.RemoveAll(dir)
 		t.Fatalf("build with tag %s: %v\n%s", tag, err, out)
 	}
 	return path

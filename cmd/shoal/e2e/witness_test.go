@@ -46,7 +46,7 @@ func (r *ring) witness(app string) *witness { return &witness{r, app, map[string
 // look reads what has been written since, of logs that may be gone the next time.
 func (w *witness) look() {
 	for _, n := range w.r.nodes {
-		files, _ := filepath.Glob(filepath.Join(n.Logs, "*_"+w.app+"-*", "*", "*.log*"))
+		files, _ := filepath.Glob(filepath.Join(n.root(), n.Logs, "*_"+w.app+"-*", "*", "*.log*"))
 		for _, file := range files {
 			f, err := os.Open(file)
 			if err != nil {
@@ -111,6 +111,12 @@ func (all times) String() string {
 	sorted := slices.Sorted(slices.Values(all))
 	at := func(percent int) time.Duration { return sorted[(len(sorted)*percent+99)/100-1].Round(time.Millisecond) }
 	return fmt.Sprintf("n %d, p50 %s, p90 %s, max %s", len(all), at(50), at(90), at(100))
+}
+
+// middle is the one that half of them do not exceed.
+func (all times) middle() time.Duration {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[(len(sorted)-1)/2]
 }
 
 // rounds is how often something is done: so often, or with FULL=1 more often.
