@@ -30,4 +30,4 @@ else
 	failed=1
 fi
 run "simulated ring, ${seconds}s" env SIM_SECONDS=$seconds go test -json -timeout 30m -count=1 -p 1 -run '^(TestSim|TestFault_U2_MixedVersions|TestFault_N16)' ./engine/enginetest ./nodeagent/ring >>"$results"
-go run ./tools/tally -failed "$failed" <"$results"
+go run ./tools/tally -failed "$failed" -log bin/failed.txt <"$results" # whole outputs of failed tests

@@ -140,7 +140,7 @@ func TestGuardKillsInTime(t *testing.T) {
 		_ = os.WriteFile(filepath.Join(dir, "main.0", "freezer.state"), []byte("FROZEN"), 0)
 		_ = os.WriteFile(filepath.Join(dir, "main.0", "cgroup.freeze"), []byte("1"), 0)
 	}
-	at := g.due(700 * time.Millisecond)
+	at := g.due(2 * time.Second)
 	g.guard()
 	if deadline.Now() >= at {
 		t.Fatal("this machine is too slow for the test")
@@ -152,7 +152,7 @@ func TestGuardKillsInTime(t *testing.T) {
 	}
 	late := max(g.late(p, at), g.late(frozen, at))
 	t.Logf("dead %s after the deadline", late)
-	if late < 0 || late > 400*time.Millisecond { // 100 ms on a machine that has nothing else to do
+	if late < 0 || late > time.Second { // ten times the goal
 		t.Errorf("all was dead %s after the deadline", late)
 	}
 	g.exit(p, "main")

@@ -118,3 +118,22 @@ func TestFault_N15(t *testing.T) {
 		t.Errorf("%d packets were refused: they are not well made", s)
 	}
 }
+
+// Serf strikes off a member that is to be pruned while it leaves, be it there again by then or not. It comes back.
+func TestFault_N15_StruckOff(t *testing.T) {
+	key := NewKey()
+	a := openWith(t, Options{Dir: t.TempDir(), Node: id(0), Keys: [][]byte{key}})
+	openWith(t, Options{Dir: t.TempDir(), Node: id(1), Keys: [][]byte{key}, Join: []netip.AddrPort{a.Address()}})
+	until(t, "both found each other", func() bool { return alive(a) == "ab" })
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	prune := append([]byte{8}, fields(0, "LTime", uint32(1000), "Node", string(id(1)), "Prune", true)...)
+	if _, err := c.WriteTo(forge(t, key, "one", prune), net.UDPAddrFromAddrPort(a.Address())); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is struck off", func() bool { return alive(a) == "a" && a.erased() })
+	until(t, "it is back", func() bool { return alive(a) == "ab" })
+}

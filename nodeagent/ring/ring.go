@@ -254,19 +254,21 @@ func (r *Ring) pump() {
 }
 
 // accompany exchanges the settings of a ring of one for those of several, once another member came. serf cannot
-// change them, so it is started anew, which takes some milliseconds and gives some events twice.
+// change them, so it is started anew.
 func (r *Ring) accompany() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.alone || r.closed || r.silent {
+	if r.alone {
+		r.renew()
+	}
+}
+
+// renew starts serf anew and finds the others again, which takes some milliseconds and gives some events twice. mu is held.
+func (r *Ring) renew() {
+	if r.closed || r.silent || r.moving {
 		return
 	}
-	var others []netip.AddrPort
-	for _, m := range r.Members() {
-		if m.ID != r.opt.Node && m.Status == Alive {
-			others = append(others, m.Address)
-		}
-	}
+	others := r.here(maxSeen)
 	r.alone, r.moving = false, true
 	if err := r.serf.Load().Shutdown(); err != nil {
 		r.opt.Log.Warn("gossip not stopped cleanly", "err", err)

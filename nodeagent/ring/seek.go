@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
 	"github.com/shoal-dev/shoal/engine/place"
 )
 
@@ -16,6 +18,7 @@ const (
 	seekAlone   = 5 * time.Second        // while nobody else is there, and up to
 	seekMissing = time.Minute            // while some are
 	seekAtOnce  = 8                      // addresses tried in one round, in turns
+	renewEvery  = 10 * time.Second       // at most
 )
 
 // seek looks for the nodes that should be there and are not, for ever: those this node saw before, those its ledger
@@ -23,14 +26,24 @@ const (
 // missing it sleeps until something changes.
 func (r *Ring) seek() {
 	wait, turn := seekFirst, 0
+	var renewed time.Time
 	for {
 		missing, alone := r.missing()
 		var pause <-chan time.Time
 		switch {
 		case r.besides(): // serf is being exchanged, and joins by itself
 			pause = time.After(seekFirst)
+		case r.erased():
+			if time.Since(renewed) >= renewEvery {
+				renewed = time.Now()
+				r.opt.Log.Warn("a member that is there was struck off the list of members, as who holds the gossip's key may ask for; gossip begins anew")
+				r.mu.Lock()
+				r.renew()
+				r.mu.Unlock()
+			}
+			pause = time.After(seekFirst)
 		case time.Now().UnixNano() < r.repeat.Load(): // the others find out within seconds that the old address is dead
-			r.tryJoin(r.here())
+			r.tryJoin(r.here(3))
 			pause = time.After(2 * seekFirst)
 		case len(missing) > 0:
 			turn++
@@ -93,10 +106,22 @@ func (r *Ring) besides() bool {
 	return r.moving || r.closed || r.silent
 }
 
-// here are the addresses of three members that are there.
-func (r *Ring) here() (addrs []netip.AddrPort) {
+// erased says whether serf has forgotten somebody who is there. Who is told to prune a member that is just leaving does so
+// 2.3 s later, be it back or not, and it would not be a member again before it has failed.
+func (r *Ring) erased() bool {
+	s := r.serf.Load()
+	there := s.Memberlist().Members() // serf hears of each of them before it can be seen there
+	known := map[string]bool{}
+	for _, m := range s.Members() {
+		known[m.Name] = true
+	}
+	return slices.ContainsFunc(there, func(m *memberlist.Node) bool { return !known[m.Name] })
+}
+
+// here are the addresses of so many members that are there.
+func (r *Ring) here(most int) (addrs []netip.AddrPort) {
 	for _, m := range r.Members() {
-		if m.ID != r.opt.Node && m.Status == Alive && len(addrs) < 3 {
+		if m.ID != r.opt.Node && m.Status == Alive && len(addrs) < most {
 			addrs = append(addrs, m.Address)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -25,13 +26,46 @@ type event struct {
 // complaint is the first line of what a test says of itself.
 var complaint = regexp.MustCompile(`^ +[a-z0-9_]+_test\.go:\d+: `)
 
-func main() {
-	before := flag.Int("failed", 0, "failures that happened before the tests")
-	flag.Parse()
-	os.Exit(tally(*before))
+// What is printed of a failed test: the end of its output.
+const (
+	mostLines = 30
+	mostChars = 400
+)
+
+func end(lines []string) string {
+	lines = lines[max(0, len(lines)-mostLines):]
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(short(line))
+	}
+	return b.String()
 }
 
-func tally(failed int) int {
+func short(line string) string {
+	if len(line) <= mostChars {
+		return line
+	}
+	return line[:mostChars] + "...\n"
+}
+
+func main() {
+	before := flag.Int("failed", 0, "failures that happened before the tests")
+	log := flag.String("log", os.DevNull, "file for the whole output of failed tests")
+	flag.Parse()
+	whole, err := os.Create(*log)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tally:", err)
+		os.Exit(2)
+	}
+	code := tally(*before, whole)
+	if err := whole.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "tally:", err)
+		code = 2
+	}
+	os.Exit(code)
+}
+
+func tally(failed int, whole io.Writer) int {
 	output := map[string][]string{} // of tests and packages that are not done
 	type timed struct {
 		name    string
@@ -69,11 +103,12 @@ func tally(failed int) int {
 			// A package fails with its tests: count it only where none of them did, as when it does not build.
 			if e.Test != "" || !broken[e.Package] {
 				failed++
-				fmt.Printf("FAILED %s\n%s", name, strings.Join(output[name], ""))
+				fmt.Fprintf(whole, "FAILED %s\n%s", name, strings.Join(output[name], ""))
+				fmt.Printf("FAILED %s\n%s", name, end(output[name]))
 				complaints = append(complaints, "FAILED "+name+"\n")
 				for _, line := range output[name] {
 					if complaint.MatchString(line) {
-						complaints = append(complaints, line)
+						complaints = append(complaints, short(line))
 					}
 				}
 			}
