@@ -27,8 +27,8 @@ func (l *Ledger[S, O]) Leadership() (Leadership, bool) {
 }
 
 // Leading says whether this node is the leader, by raft alone: it may not have applied everything yet, and another one
-// may have been elected a moment ago (Verify).
-func (l *Ledger[S, O]) Leading() bool { return l.raft.State() == raft.Leader }
+// may have been elected a moment ago (Verify). A node that has halted does not lead, before raft has ended as well.
+func (l *Ledger[S, O]) Leading() bool { return !l.isHalted() && l.raft.State() == raft.Leader }
 
 // Leader returns the node that leads, as far as this node knows.
 func (l *Ledger[S, O]) Leader() (node place.NodeID, known bool) {
@@ -50,6 +50,12 @@ func (l *Ledger[S, O]) watch(ctx context.Context, notify <-chan bool) {
 	l.raft.RegisterObserver(observer)
 	defer l.raft.DeregisterObserver(observer)
 	failed, halted, dropped := l.disk.failed, l.halted, func() {}
+	stop := func() {
+		dropped()
+		l.leadership.Store(nil)
+		l.end()
+		l.shutRaft()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -66,14 +72,12 @@ func (l *Ledger[S, O]) watch(ctx context.Context, notify <-chan bool) {
 		case <-leaders:
 		case <-failed:
 			failed = nil
-			l.end()
 			l.opt.Log.Error("ledger stopped: its log cannot be written", "err", l.disk.usable())
-			l.shutRaft()
+			stop()
 		case <-halted:
 			halted = nil
-			l.end()
 			l.queue.close()
-			l.shutRaft()
+			stop()
 		}
 		l.changed()
 	}
