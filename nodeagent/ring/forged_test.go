@@ -124,7 +124,12 @@ func TestFault_N15_StruckOff(t *testing.T) {
 	key := NewKey()
 	a := openWith(t, Options{Dir: t.TempDir(), Node: id(0), Keys: [][]byte{key}})
 	openWith(t, Options{Dir: t.TempDir(), Node: id(1), Keys: [][]byte{key}, Join: []netip.AddrPort{a.Address()}})
-	until(t, "both found each other", func() bool { return alive(a) == "ab" })
+	until(t, "both found each other, and gossip as several do", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return alive(a) == "ab" && !a.alone && !a.moving
+	})
+	before := a.serf.Load()
 	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -134,6 +139,6 @@ func TestFault_N15_StruckOff(t *testing.T) {
 	if _, err := c.WriteTo(forge(t, key, "one", prune), net.UDPAddrFromAddrPort(a.Address())); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is struck off", func() bool { return alive(a) == "a" && a.erased() })
-	until(t, "it is back", func() bool { return alive(a) == "ab" })
+	until(t, "it is struck off, and gossip begins anew", func() bool { return a.serf.Load() != before })
+	until(t, "it is back", func() bool { return alive(a) == "ab" && !a.besides() })
 }

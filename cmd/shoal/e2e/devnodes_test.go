@@ -230,7 +230,7 @@ func TestFeature_K27_DevNodes(t *testing.T) {
 		}
 		took := time.Since(begun)
 		t.Logf("run %d: ended within %s", i+1, took.Round(time.Millisecond))
-		if took > 2500*time.Millisecond {
+		if took > 3*time.Second { // which is how long one waits that is not told
 			t.Errorf("run %d: it took %s to end: nodes that all end wait for each other", i+1, took)
 		}
 		n.Eventually(10*time.Second, func() error { return d.gone(marks) })
