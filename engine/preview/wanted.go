@@ -10,7 +10,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// MaxPulls bounds the pull requests that are looked at; of more, the first by number are.
+// MaxPulls bounds the pull requests that are looked at; of more, the first by number are, and nothing is taken away.
 const MaxPulls = 10_000
 
 // Environment is a preview that should be there.
@@ -72,7 +72,12 @@ func Wanted(in Input, now int64) Result {
 	for _, h := range in.Have {
 		w.have[h.Name] = h
 	}
-	for _, p := range distinct(in.Pulls) {
+	pulls := distinct(in.Pulls)
+	if len(pulls) > MaxPulls {
+		pulls = pulls[:MaxPulls]
+		w.in.Complete = false // what was not looked at is not closed
+	}
+	for _, p := range pulls {
 		w.judge(p)
 	}
 	w.keepUnseen()
@@ -106,8 +111,7 @@ func distinct(pulls []Pull) []Pull {
 	slices.SortStableFunc(sorted, func(a, b Pull) int {
 		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(branchOf(a), branchOf(b)), cmp.Compare(b.Updated, a.Updated), cmp.Compare(a.Head, b.Head))
 	})
-	sorted = slices.CompactFunc(sorted, func(a, b Pull) bool { return a.Number == b.Number && branchOf(a) == branchOf(b) })
-	return sorted[:min(len(sorted), MaxPulls)]
+	return slices.CompactFunc(sorted, func(a, b Pull) bool { return a.Number == b.Number && branchOf(a) == branchOf(b) })
 }
 
 // branchOf tells branches apart; of pull requests the number does.

@@ -379,6 +379,20 @@ func TestFault_P4_500(t *testing.T) {
 	}
 }
 
+// TestFault_P4_TooMany: a list that is longer than what is looked at closes nothing, and does not take long.
+func TestFault_P4_TooMany(t *testing.T) {
+	in := Input{Policy: Policy{From: FromPulls, Quota: 100}, Complete: true}
+	for i := range MaxPulls + 5 {
+		in.Pulls = append(in.Pulls, pull(i+1, fmt.Sprint("user", i)))
+	}
+	last := in.Pulls[MaxPulls+4]
+	in.Have = []Have{{Environment: Environment{Name: Name(last), Number: last.Number, Author: last.Author, Head: last.Head, Commit: last.Merge.Commit, Since: now}}}
+	r := Wanted(in, now)
+	if len(r.Gone) != 0 || len(r.Environments) != 100 || len(r.Waiting) != MaxPulls-99 || r.Environments[99].Number != last.Number {
+		t.Errorf("%d previews, %d wait, gone: %+v", len(r.Environments), len(r.Waiting), r.Gone)
+	}
+}
+
 func TestFeature_V3_Receipt(t *testing.T) {
 	g := Gone{Name: "pr-12", Number: 12, Why: "it is not open any more"}
 	things := []Thing{
