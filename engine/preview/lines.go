@@ -18,19 +18,39 @@ func mergeText(base, ours, theirs []byte, work *int) (merged []byte, why string)
 			return nil, "a binary file that was changed on both sides"
 		}
 	}
-	number := map[string]int32{}
-	b, o, t := numbered(base, number), numbered(ours, number), numbered(theirs, number)
-	left, ok := difference(b.ids, o.ids, work)
-	right, ok2 := difference(b.ids, t.ids, work)
+	var all lines
+	b, o, t := all.read(base), all.read(ours), all.read(theirs)
+	out, why := mergeLines(b, o, t, work)
+	if why != "" {
+		return nil, why
+	}
+	// Where lines are alike there may be two ways to see what changed. From the other end the other one is found; if they
+	// make different texts of it, somebody has to look.
+	for _, list := range [...][]int32{b, o, t} {
+		slices.Reverse(list)
+	}
+	again, why := mergeLines(b, o, t, work)
+	if slices.Reverse(again); why == "" && !slices.Equal(out, again) {
+		return nil, "changed on both sides among lines that are alike, so that there is more than one way to merge them"
+	}
+	for _, id := range out {
+		merged = append(merged, all.lines[id]...)
+	}
+	return merged, ""
+}
+
+// mergeLines merges texts of which each line is a number.
+func mergeLines(b, o, t []int32, work *int) (out []int32, why string) {
+	left, ok := difference(b, o, work)
+	right, ok2 := difference(b, t, work)
 	if !ok || !ok2 {
 		return nil, "changed on both sides in too many lines"
 	}
-	var out bytes.Buffer
 	at := 0 // lines of base that are dealt with
 	for len(left) > 0 || len(right) > 0 {
 		// A group is hunks of either side, each of which touches one before it.
 		var first [2]int
-		lo := len(b.ids)
+		lo := len(b)
 		for _, side := range [2][]hunk{left, right} {
 			if len(side) > 0 && side[0].a0 < lo {
 				lo = side[0].a0
@@ -46,23 +66,20 @@ func mergeText(base, ours, theirs []byte, work *int) (merged []byte, why string)
 				}
 			}
 		}
-		b.write(&out, at, lo)
+		out = append(out, b[at:lo]...)
 		ox, oy := span(left[:first[0]], lo, hi)
 		tx, ty := span(right[:first[1]], lo, hi)
 		switch {
-		case first[1] == 0:
-			o.write(&out, ox, oy)
+		case first[1] == 0, first[0] > 0 && slices.Equal(o[ox:oy], t[tx:ty]):
+			out = append(out, o[ox:oy]...)
 		case first[0] == 0:
-			t.write(&out, tx, ty)
-		case slices.Equal(o.ids[ox:oy], t.ids[tx:ty]):
-			o.write(&out, ox, oy)
+			out = append(out, t[tx:ty]...)
 		default:
 			return nil, fmt.Sprintf("lines %d to %d were changed on both sides", lo+1, max(lo+1, hi))
 		}
 		left, right, at = left[first[0]:], right[first[1]:], hi
 	}
-	b.write(&out, at, len(b.ids))
-	return out.Bytes(), ""
+	return append(out, b[at:]...), ""
 }
 
 // span is which lines of a side stand where base has lo to hi.
@@ -74,29 +91,26 @@ func span(hunks []hunk, lo, hi int) (from, to int) {
 	return f.b0 - (f.a0 - lo), l.b1 + (hi - l.a1)
 }
 
-// text is lines with their ends, and a number for each that is the same for equal lines.
-type text struct {
-	lines [][]byte
-	ids   []int32
+// lines gives each line a number that is the same for equal ones. A line has its end with it.
+type lines struct {
+	ids   map[string]int32
+	lines []string
 }
 
-func numbered(b []byte, number map[string]int32) text {
-	var t text
+func (l *lines) read(b []byte) (ids []int32) {
+	if l.ids == nil {
+		l.ids = map[string]int32{}
+	}
 	for line := range bytes.Lines(b) {
-		id, ok := number[string(line)]
+		id, ok := l.ids[string(line)]
 		if !ok {
-			id = int32(len(number))
-			number[string(line)] = id
+			id = int32(len(l.lines))
+			l.lines = append(l.lines, string(line))
+			l.ids[l.lines[id]] = id
 		}
-		t.lines, t.ids = append(t.lines, line), append(t.ids, id)
+		ids = append(ids, id)
 	}
-	return t
-}
-
-func (t text) write(out *bytes.Buffer, from, to int) {
-	for _, l := range t.lines[from:to] {
-		out.Write(l)
-	}
+	return ids
 }
 
 // hunk says that lines a0 to a1 of one text became b0 to b1 of another; ends are not included.

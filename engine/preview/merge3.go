@@ -47,7 +47,8 @@ type Merge struct {
 //
 //	git -c merge.renames=false merge-tree --write-tree
 //
-// makes of them; renames are not looked for, so a file that one side renames and the other edits is a conflict. Neither are
+// makes of them, unless lines that are alike leave a choice of what changed: then one may see a conflict where the other
+// does not. Renames are not looked for, so a file that one side renames and the other edits is a conflict. Neither are
 // .gitattributes. Only directories that both sides changed are looked into. An error is about reading o, or says which bound the
 // trees break.
 func Merge3(o source.Objects, base, ours, theirs source.ID) (Merge, error) {

@@ -105,6 +105,13 @@ func TestMerge3(t *testing.T) {
 			"conflict a: a binary file that was changed on both sides\n",
 		},
 		{
+			"lines that are alike: was the new one put first or last?",
+			map[string]file{"a": lines("b", "b")},
+			map[string]file{"a": lines("b", "b", "b")},
+			map[string]file{"a": lines("b", "a", "b")},
+			"conflict a: changed on both sides among lines that are alike, so that there is more than one way to merge them\n",
+		},
+		{
 			"no end of line",
 			map[string]file{"a": {0, "1\n2\n3"}},
 			map[string]file{"a": {0, "one\n2\n3"}},
@@ -342,10 +349,10 @@ func FuzzMergeText(f *testing.F) {
 	f.Add([]byte("}\n\n}\n"), []byte("}\n\n}\n\n}\n"), []byte("\n}\n"))
 	f.Add([]byte(""), []byte("x"), []byte("y"))
 	f.Fuzz(func(t *testing.T, base, ours, theirs []byte) {
-		number := map[string]int32{}
-		b, o := numbered(base, number), numbered(ours, number)
+		var all lines
+		b, o := all.read(base), all.read(ours)
 		work := 1_000_000
-		hunks, ok := difference(b.ids, o.ids, &work)
+		hunks, ok := difference(b, o, &work)
 		if ok {
 			var got []int32
 			at := 0
@@ -353,11 +360,11 @@ func FuzzMergeText(f *testing.F) {
 				if h.a0 < at || h.a1 < h.a0 || h.b1 < h.b0 || i > 0 && h.a0 == at && hunks[i-1].b1 == h.b0 || h.a0 == h.a1 && h.b0 == h.b1 {
 					t.Fatalf("%v", hunks)
 				}
-				got = append(append(got, b.ids[at:h.a0]...), o.ids[h.b0:h.b1]...)
+				got = append(append(got, b[at:h.a0]...), o[h.b0:h.b1]...)
 				at = h.a1
 			}
-			if got = append(got, b.ids[at:]...); !slices.Equal(got, o.ids) {
-				t.Fatalf("%v make %v of %v, not %v", hunks, got, b.ids, o.ids)
+			if got = append(got, b[at:]...); !slices.Equal(got, o) {
+				t.Fatalf("%v make %v of %v, not %v", hunks, got, b, o)
 			}
 		}
 		merge := func(o, t []byte) (string, bool) {
