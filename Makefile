@@ -18,7 +18,7 @@ export GOFLAGS := -trimpath
 
 # What the tests need on a fresh Debian 12, beside Go, git and make.
 PACKAGES := gcc libc6-dev libseccomp-dev pkg-config iproute2 nftables conntrack iptables procps util-linux \
-	openssh-server openssh-client curl busybox-static e2fsprogs mount
+	openssh-server openssh-client gnupg curl busybox-static e2fsprogs mount
 
 ## help: this list
 help:
