@@ -21,6 +21,7 @@ type outbox struct {
 
 type parcel struct {
 	seq        uint64
+	at         int64 // when it was given in, µs
 	in         cluster.Input
 	sent, gone bool
 	done       func(cluster.Outcome)
@@ -34,13 +35,23 @@ const (
 	forwardPatience = 10 * second
 )
 
+// overdue counts the inputs that one delivery should have brought by now. (A CronJob may be due at this very moment.)
+func (m *machine) overdue() (n int) {
+	for _, p := range m.outbox.by {
+		if m.w.now-p.at > forwardPatience {
+			n++
+		}
+	}
+	return n
+}
+
 // submit gives in its place in the order. done is told what Step said of it, once it was applied here; it may be nil.
 // The answer forgets it: what was not sent is never sent then.
 func (m *machine) submit(in cluster.Input, done func(cluster.Outcome)) (leave func()) {
 	b := &m.outbox
 	b.seq++
 	in.From = cluster.From{Node: m.id, Boot: m.bootName(), Seq: b.seq}
-	p := &parcel{seq: b.seq, in: in, done: done}
+	p := &parcel{seq: b.seq, at: m.w.now, in: in, done: done}
 	b.line = append(b.line, p)
 	b.by[p.seq] = p
 	if len(b.by) > inFlight {

@@ -243,8 +243,8 @@ func (t *witness) rested() {
 			w.violated("I7", "node %s is not there", m.up.Name)
 		case m.index != uint64(len(w.chain.log)) && m.index != w.chain.end(len(w.chain.batches)):
 			w.violated("I7", "node %s has applied %d of %d entries", m.up.Name, m.index, len(w.chain.log))
-		case len(m.outbox.by) > 0:
-			w.violated("I7", "node %s has %d inputs that wait", m.up.Name, len(m.outbox.by))
+		case m.overdue() > 0:
+			w.violated("I7", "node %s has %d inputs that wait", m.up.Name, m.overdue())
 		case len(m.procs) > 60:
 			w.violated("I8", "node %s has %d pods", m.up.Name, len(m.procs))
 		}
