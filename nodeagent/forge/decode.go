@@ -53,6 +53,26 @@ func objects[T any](body []byte) ([]T, error) {
 	return out, nil
 }
 
+// openPulls reads a list of pull requests, all of which must be open.
+func openPulls[T interface{ pull() (Pull, bool, error) }](body []byte) ([]Pull, error) {
+	raw, err := objects[T](body)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Pull, 0, len(raw))
+	for i, r := range raw {
+		p, open, err := r.pull()
+		if err == nil && !open {
+			err = errors.New("state: expected open, got one that is not")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i+1, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
 // begins says what is wrong with a body that does not begin as JSON of the wanted shape does.
 func begins(body []byte, with byte, what string) error {
 	b := bytes.TrimSpace(body)

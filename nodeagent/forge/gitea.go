@@ -56,24 +56,7 @@ func (g gitea) pulls() list {
 	}
 }
 
-func (gitea) readPulls(body []byte) ([]Pull, error) {
-	raw, err := objects[gtPull](body)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Pull, 0, len(raw))
-	for i, r := range raw {
-		p, open, err := r.pull()
-		if err == nil && !open {
-			err = fmt.Errorf("state: expected open, got %q", cut(r.State, 40))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i+1, err)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
+func (gitea) readPulls(body []byte) ([]Pull, error) { return openPulls[gtPull](body) }
 
 func (r gtPull) pull() (Pull, bool, error) {
 	var n need

@@ -68,24 +68,7 @@ func (g github) pulls() list {
 	}
 }
 
-func (github) readPulls(body []byte) ([]Pull, error) {
-	raw, err := objects[ghPull](body)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Pull, 0, len(raw))
-	for i, r := range raw {
-		p, open, err := r.pull()
-		if err == nil && !open {
-			err = fmt.Errorf("state: expected open, got %q", cut(r.State, 40))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i+1, err)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
+func (github) readPulls(body []byte) ([]Pull, error) { return openPulls[ghPull](body) }
 
 // pull checks one and says whether it is open.
 func (r ghPull) pull() (Pull, bool, error) {

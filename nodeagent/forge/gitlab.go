@@ -77,24 +77,7 @@ func (g gitlab) pulls() list {
 	}
 }
 
-func (gitlab) readPulls(body []byte) ([]Pull, error) {
-	raw, err := objects[glPull](body)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Pull, 0, len(raw))
-	for i, r := range raw {
-		p, open, err := r.pull()
-		if err == nil && !open {
-			err = fmt.Errorf("state: expected opened, got %q", cut(r.State, 40))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i+1, err)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
+func (gitlab) readPulls(body []byte) ([]Pull, error) { return openPulls[glPull](body) }
 
 func (r glPull) pull() (Pull, bool, error) {
 	var n need
