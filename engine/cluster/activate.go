@@ -21,11 +21,17 @@ func (t *tx) activate(a *Activate) error {
 	if a.Previous != active {
 		return fmt.Errorf("environment %s: the active render is %q, not %q", a.Environment, short(active), short(a.Previous))
 	}
+	if err := t.pass(a); err != nil {
+		return err
+	}
 	env := &Environment{
 		Name: a.Environment, Namespace: a.Namespace, Ref: a.Ref, Commit: a.Commit, D: a.D,
-		Images: a.Images, Held: a.Held, Index: t.s.index, Time: t.now,
+		Images: a.Images, Held: a.Held, Index: t.s.index, Time: t.now, Policy: a.Policy,
 	}
 	t.s.environments.set(&t.s, env)
+	if a.Tree != "" {
+		t.begun(a)
+	}
 	if a.D == active {
 		return nil
 	}
@@ -46,6 +52,8 @@ func checkActivate(a *Activate) error {
 		return fmt.Errorf("environment %s: ref: want 1 to %d bytes", a.Environment, maxText)
 	case !isID(a.Commit):
 		return fmt.Errorf("environment %s: commit %q is no object id", a.Environment, clip(string(a.Commit), 64))
+	case a.Tree != "" && !isID(a.Tree):
+		return fmt.Errorf("environment %s: tree %q is no object id", a.Environment, clip(string(a.Tree), 64))
 	case len(a.D) != 64 || !isHex(string(a.D)):
 		return fmt.Errorf("environment %s: d %q: want 64 hex digits", a.Environment, clip(string(a.D), 64))
 	case len(a.Images) > maxList || len(a.Held) > maxList:
@@ -97,6 +105,7 @@ func (t *tx) retire(r *Retire) error {
 	if err := t.change(env, nil); err != nil {
 		return err
 	}
+	t.forgetRuns(r.Environment)
 	t.s.environments.drop(&t.s, r.Environment)
 	return nil
 }

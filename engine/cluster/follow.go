@@ -36,7 +36,11 @@ func followObject(s *State, gone, came **Object) {
 		s.unrefer((*gone).Digest)
 		if came == nil || (*came).Environment != (*gone).Environment {
 			s.objectsOf.remove((*gone).Environment, (*gone).Key)
+			s.recovered((*gone).Environment, (*gone).Key)
 		}
+	}
+	if came != nil {
+		s.examine((*came).Key)
 	}
 }
 
@@ -71,6 +75,7 @@ func followSet(s *State, gone, came **control.ReplicaSet) {
 	if came != nil {
 		s.refer((*came).Object)
 		s.setsOf.add((*came).Owner.Key, (*came).Key)
+		s.examine((*came).Key)
 	}
 }
 
@@ -90,6 +95,7 @@ func followJob(s *State, gone, came **control.Job) {
 		for _, uid := range (*came).After {
 			s.jobsAfter.add(uid, (*came).Key)
 		}
+		s.examine((*came).Key)
 	}
 }
 
@@ -105,6 +111,7 @@ func followCronJob(s *State, gone, came **control.CronJob) {
 func followDeployment(s *State, gone, came **control.Deployment) {
 	if came != nil {
 		s.refer((*came).Object)
+		s.examine((*came).Key)
 	}
 	if gone != nil {
 		s.unrefer((*gone).Object)
@@ -152,6 +159,7 @@ func placesOf(p **control.Pod) podPlaces {
 
 func followPod(s *State, gone, came **control.Pod) {
 	s.reseat(gone, came)
+	defer s.examinePod(gone, came)
 	g, c := placesOf(gone), placesOf(came)
 	if g == c {
 		return

@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
@@ -40,6 +41,7 @@ type Input struct {
 	Push       *Push       `json:"push,omitempty"`
 	Tag        *Tag        `json:"tag,omitempty"`
 	Activate   *Activate   `json:"activate,omitempty"`
+	Evidence   *Evidence   `json:"evidence,omitempty"`
 	Retire     *Retire     `json:"retire,omitempty"`
 	Phase      *Phase      `json:"phase,omitempty"`
 	Tick       *Tick       `json:"tick,omitempty"`
@@ -161,6 +163,32 @@ type Activate struct {
 	// ("sha256:..."). A reference absent from it is resolved by the node, with back-off.
 	Images map[string]string `json:"images,omitempty"`
 	Held   []string          `json:"held,omitempty"` // apps kept at their last good objects
+
+	// From engine version 9 on.
+	Tree   source.ID            `json:"tree,omitempty"`   // of the commit
+	Policy *promote.Environment `json:"policy,omitempty"` // what the commit's own tree says of the environment: it rules what comes after; nil: nothing
+	Claim  *Claim               `json:"claim,omitempty"`  // required where gates rule
+
+	// Ungated passes all gates. It is no part of the ledger: a dry run asks what would be.
+	Ungated bool `json:"-"`
+}
+
+// Claim is what a commit says that it is, and what its environment's gates are to know. What ran where, and what was found on it, the
+// ledger knows itself: those facts are ignored here.
+type Claim struct {
+	Declared promote.Environment `json:"declared"` // what the default branch says of the environment: it rules where nothing that is active does
+	Ask      promote.Ask         `json:"ask"`
+	Facts    promote.Facts       `json:"facts"`
+}
+
+// Evidence is what a check or a verifying Job found on what an environment runs.
+type Evidence struct {
+	Environment string         `json:"environment"`
+	Gate        string         `json:"gate"`   // "checks:latency", "verify:smoke"
+	Render      desired.Digest `json:"render"` // promote.Exact
+	OK          bool           `json:"ok,omitempty"`
+	Expires     int64          `json:"expires,omitempty"` // ring time, ms; 0: never
+	Text        string         `json:"text,omitempty"`
 }
 
 // Retire takes an environment away; its pods stop gracefully.

@@ -44,5 +44,16 @@ func (in Input) asOf(engine int) (known Input, early string) {
 		down.More = nil
 		in.NodeDown = &down
 	}
+	if engine < PromotionSince {
+		if in.Evidence != nil {
+			in.Evidence = nil
+			drop("evidence wants", PromotionSince)
+		}
+		if in.Activate != nil && (in.Activate.Tree != "" || in.Activate.Policy != nil || in.Activate.Claim != nil) {
+			a := *in.Activate
+			a.Tree, a.Policy, a.Claim = "", nil, nil
+			in.Activate = &a
+		}
+	}
 	return in, early
 }

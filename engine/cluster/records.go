@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
@@ -108,6 +109,22 @@ type Environment struct {
 	Held      []string          `json:"held,omitempty"`
 	Index     uint64            `json:"index"` // of the Activate
 	Time      int64             `json:"time"`
+
+	Policy *promote.Environment `json:"policy,omitempty"` // what rules what comes in next, by the tree that is active; nil: by the default branch's
+}
+
+// Run is a commit that an environment runs or ran. Of those that ran the last maxRuns are kept.
+type Run struct {
+	Index uint64 `json:"index"` // of the Activate
+	promote.Run
+	Act promote.Act `json:"act"` // what brought it in
+}
+
+// EvidenceValue is the last answer to a gate on one render of an environment.
+type EvidenceValue struct {
+	Evidence
+	Since int64        `json:"since"` // ring time at which it was said, ms
+	Node  place.NodeID `json:"node"`  // that said it
 }
 
 // Object is one object of an active environment.

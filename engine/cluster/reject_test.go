@@ -347,7 +347,7 @@ func TestChanged(t *testing.T) {
 		}
 		lines = append(lines, line)
 	}
-	if got := strings.Join(lines, ", "); got != "deployments gone, environments gone, objects gone, pods, replicasets gone, wakes gone" {
+	if got := strings.Join(lines, ", "); got != "deployments gone, environments gone, objects gone, pods, replicasets gone, runs gone, wakes gone" {
 		t.Error(got)
 	}
 }

@@ -29,6 +29,8 @@ type State struct {
 	tags         Table[string, *TagValue]
 	refs         Table[string, *RefValue]
 	environments Table[string, *Environment]
+	runs         Table[runKey, *Run]
+	evidence     Table[evidenceKey, *EvidenceValue]
 	objects      Table[desired.Key, *Object]
 	services     Table[desired.Key, *Service]
 	deployments  Table[desired.Key, *control.Deployment]
@@ -54,7 +56,9 @@ type State struct {
 	nodePorts   index[portKey, desired.Key]
 	due         index[int64, desired.Key] // wakes by time
 	nodesByName index[string, place.NodeID]
-	blobs       tree[desired.Digest, int] // how often each digest is referred to
+	blobs       tree[desired.Digest, int]  // how often each digest is referred to
+	ill         index[string, desired.Key] // by environment: objects that are not healthy
+	stirred     []string                   // environments of which an object's health was looked at in this Step
 
 	objectCache *objectCache
 	seating     *seating // nil: none was made, or it no longer fits
@@ -73,6 +77,8 @@ func NewState() *State {
 	s.tags = newTable(strs, tableKind[string, *TagValue]{name: "tags", key: func(v *TagValue) string { return v.Name }, text: same})
 	s.refs = newTable(strs, tableKind[string, *RefValue]{name: "refs", key: func(v *RefValue) string { return v.Name }, text: same})
 	s.environments = newTable(strs, tableKind[string, *Environment]{name: "environments", key: func(v *Environment) string { return v.Name }, text: same, follow: followEnvironment})
+	s.runs = newTable(runKey.compare, tableKind[runKey, *Run]{name: "runs", key: func(v *Run) runKey { return runKey{v.Environment, v.Index} }, text: runKey.String})
+	s.evidence = newTable(evidenceKey.compare, tableKind[evidenceKey, *EvidenceValue]{name: "evidence", key: func(v *EvidenceValue) evidenceKey { return evidenceKey{v.Environment, v.Render, v.Gate} }, text: evidenceKey.String})
 	s.objects = newTable(desired.Key.Compare, tableKind[desired.Key, *Object]{name: "objects", key: func(v *Object) desired.Key { return v.Key }, text: keyText, follow: followObject})
 	s.services = newTable(desired.Key.Compare, tableKind[desired.Key, *Service]{name: "services", key: func(v *Service) desired.Key { return v.Key }, text: keyText, follow: followService})
 	s.deployments = newTable(desired.Key.Compare, tableKind[desired.Key, *control.Deployment]{name: "deployments", key: func(v *control.Deployment) desired.Key { return v.Key }, text: keyText, follow: followDeployment})
@@ -99,14 +105,15 @@ func NewState() *State {
 	s.due = newIndex(cmp.Compare[int64], desired.Key.Compare)
 	s.nodesByName = newIndex(strs, compareNode)
 	s.blobs = tree[desired.Digest, int]{cmp: cmp.Compare[desired.Digest]}
+	s.ill = newIndex(strs, desired.Key.Compare)
 	return s
 }
 
 // tables lists all tables by name: the order of snapshots and of Outcome.Changed.
 func (s *State) tables() []anyTable {
 	return []anyTable{
-		&s.addresses, &s.cronjobs, &s.deployments, &s.ended, &s.environments, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.refs,
-		&s.rejected, &s.replicasets, &s.ring, &s.seen, &s.services, &s.tags, &s.tokens, &s.wakes,
+		&s.addresses, &s.cronjobs, &s.deployments, &s.ended, &s.environments, &s.evidence, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.refs,
+		&s.rejected, &s.replicasets, &s.ring, &s.runs, &s.seen, &s.services, &s.tags, &s.tokens, &s.wakes,
 	}
 }
 

@@ -106,6 +106,7 @@ func begin(s *State, e Entry, content desired.Content) *tx {
 	if t.s.seating != nil {
 		t.s.seating.content = content
 	}
+	t.s.stirred = nil
 	t.s.index = e.Index
 	t.s.time = max(s.time, e.Time)
 	t.now = t.s.time
@@ -140,6 +141,7 @@ func (t *tx) apply(in Input) (err error) {
 		return err
 	}
 	t.settleRules()
+	t.settleHealth()
 	planted(in)
 	return nil
 }

@@ -52,6 +52,8 @@ func (in Input) String() string {
 		return "tag " + clip(in.Tag.Name, 256)
 	case in.Activate != nil:
 		return "activate " + clip(in.Activate.Environment, 64)
+	case in.Evidence != nil:
+		return "evidence " + clip(in.Evidence.Environment, 64) + " " + clip(in.Evidence.Gate, 64)
 	case in.Retire != nil:
 		return "retire " + clip(in.Retire.Environment, 64)
 	case in.Phase != nil:
@@ -87,7 +89,7 @@ func (in Input) kinds() int {
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
-		in.Lead != nil, in.Taint != nil, in.Pressure != nil, in.Rebalance != nil, in.Clock != nil,
+		in.Lead != nil, in.Taint != nil, in.Pressure != nil, in.Rebalance != nil, in.Clock != nil, in.Evidence != nil,
 	} {
 		if set {
 			n++
@@ -130,6 +132,8 @@ func (t *tx) take(in Input) error {
 		return t.tag(in.Tag)
 	case in.Activate != nil:
 		return t.activate(in.Activate)
+	case in.Evidence != nil:
+		return t.evidence(in.From, in.Evidence)
 	case in.Retire != nil:
 		return t.retire(in.Retire)
 	case in.Phase != nil:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
@@ -37,7 +38,35 @@ func Invariants(s *cluster.State) error {
 	if err := pods(s); err != nil {
 		return err
 	}
+	if err := health(s); err != nil {
+		return err
+	}
 	return jobs(s)
+}
+
+// health: an environment that the ledger has run is healthy since a time exactly while nothing of it is not.
+func health(s *cluster.State) error {
+	for env := range s.Environments().Values() {
+		var last *cluster.Run
+		n := 0
+		for r := range s.History(env.Name) {
+			if last != nil && (last.Until != r.Since || last.Index >= r.Index) {
+				return fmt.Errorf("environment %s: the run of entry %d ends at %d, the next begins at %d", env.Name, last.Index, last.Until, r.Since)
+			}
+			last, n = r, n+1
+		}
+		if n > 64 {
+			return fmt.Errorf("environment %s: %d runs are kept", env.Name, n)
+		}
+		if last == nil {
+			continue
+		}
+		ill, _ := s.Ill(env.Name, 10)
+		if last.Until != 0 || (len(ill) == 0) != (last.Healthy != 0) || last.Commit != env.Commit {
+			return fmt.Errorf("environment %s: it runs %s, its last run is %+v, and %q are not healthy", env.Name, env.Commit, *last, ill)
+		}
+	}
+	return nil
 }
 
 // addresses: no two pods have one address; every address is of its node's range.
@@ -167,6 +196,12 @@ func Reload(s *cluster.State) error {
 	}
 	if !bytes.Equal(first, b.Bytes()) {
 		return fmt.Errorf("a snapshot of a snapshot has other bytes")
+	}
+	for env := range s.Environments().Values() {
+		was, _ := s.Ill(env.Name, 1000)
+		if is, _ := again.Ill(env.Name, 1000); !slices.Equal(is, was) {
+			return fmt.Errorf("environment %s: a snapshot has %q not healthy, the State %q", env.Name, is, was)
+		}
 	}
 	return Invariants(again)
 }

@@ -185,9 +185,11 @@ func (m *machine) activate(v agree.Vote) {
 	if active, ok := m.state.Environments().Get(v.Environment); ok {
 		previous = active.D
 	}
-	m.submit(cluster.Input{Activate: &cluster.Activate{
-		Environment: v.Environment, Namespace: v.Environment, Ref: refOf(v.Environment), Commit: v.Commit, Previous: previous, D: v.D,
-	}}, func(out cluster.Outcome) {
+	a := &cluster.Activate{Environment: v.Environment, Namespace: v.Environment, Ref: refOf(v.Environment), Commit: v.Commit, Previous: previous, D: v.D}
+	if m.up.Engine >= cluster.PromotionSince {
+		a.Tree = source.ID(v.D[:40])
+	}
+	m.submit(cluster.Input{Activate: a}, func(out cluster.Outcome) {
 		if out.Rejected != "" {
 			m.refused[v.Environment] = v.Commit
 		}

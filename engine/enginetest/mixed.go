@@ -68,7 +68,6 @@ func (x *mixed) started(m *machine) {
 	m.w.note("%s: it has a newer binary", m.up.Name)
 	up := *m.up
 	up.Engine = cluster.EngineVersion
-	up.Tunnel = cluster.Tunnel{Key: "6OFHGa5bokQmXRsYXz0Pxyx9EgYfAUAgG8/1jMHo+To=", Port: 51820}
 	m.up = &up
 }
 
@@ -95,7 +94,7 @@ func (x *mixed) stepped(w *World, head *cluster.State, e cluster.Entry, out clus
 		return
 	}
 	ring, _ := head.Ring()
-	if up := e.Input.NodeUp; up != nil && up.Tunnel != (cluster.Tunnel{}) && ring.Engine < cluster.EngineVersion {
+	if a := e.Input.Activate; a != nil && a.Tree != "" && ring.Engine < cluster.EngineVersion {
 		x.Stats.Early++
 	}
 	if e.Input.Lead != nil && out.Rejected == "" && ring.Engine < cluster.EngineVersion {

@@ -46,11 +46,6 @@ func TestFault_U2_MixedVersions(t *testing.T) {
 		if ring, _ := w.chain.head.Ring(); ring.Engine != cluster.EngineVersion {
 			t.Errorf("seed %d: the ring runs engine version %d, all members know %d", seed, ring.Engine, cluster.EngineVersion)
 		}
-		for n := range w.chain.head.Nodes().Values() {
-			if n.Tunnel != w.find(n.ID).up.Tunnel {
-				t.Errorf("seed %d: node %s has said %v, known is %v", seed, n.Name, w.find(n.ID).up.Tunnel, n.Tunnel)
-			}
-		}
 		all.Older, all.Newer, all.Early, all.Replayed = all.Older+stats.Older, all.Newer+stats.Newer, all.Early+stats.Early, all.Replayed+stats.Replayed
 		t.Logf("seed %d: %d entries, %d faults, %d commits, %d runs", seed, w.Stats.Entries, w.Stats.Faults, w.Stats.Commits, w.Stats.Runs)
 	}

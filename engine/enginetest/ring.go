@@ -118,7 +118,7 @@ func (r *Ring) Activation(environment, text string) cluster.Input {
 	}
 	return cluster.Input{Activate: &cluster.Activate{
 		Environment: environment, Namespace: environment, Ref: "refs/heads/main", Previous: previous,
-		Commit: source.ID(fmt.Sprintf("%040x", r.commits)), D: d,
+		Commit: source.ID(fmt.Sprintf("%040x", r.commits)), Tree: source.ID(d[:40]), D: d,
 	}}
 }
 

@@ -65,7 +65,7 @@ func (u *userModel) activate(environment, text string, previous desired.Digest) 
 	u.s.Stats.Commits++
 	u.s.append(cluster.Input{Activate: &cluster.Activate{
 		Environment: environment, Namespace: environment, Ref: "refs/heads/main", Previous: previous,
-		Commit: source.ID(fmt.Sprintf("%040x", u.commits)), D: d,
+		Commit: source.ID(fmt.Sprintf("%040x", u.commits)), Tree: source.ID(d[:40]), D: d,
 	}}, 1)
 }
 

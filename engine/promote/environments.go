@@ -28,6 +28,12 @@ type Environment struct {
 	Same    *Sameness  `json:"same,omitempty"`
 }
 
+// Gated says whether anything rules what comes into the environment but the order of its branch.
+func (e Environment) Gated() bool {
+	g := e.Gates
+	return len(e.After) > 0 || len(g.Approvals) > 0 || len(g.Windows) > 0 || len(g.Freezes) > 0 || e.Same != nil && e.Same.Block
+}
+
 // HotfixRule says who may change an environment without a promotion, and which gates that may leave out.
 type HotfixRule struct {
 	Waive []string `json:"waive,omitempty"` // gates: "soak", "verify" (all of them) or "verify:smoke"; none: no gate is waived
@@ -77,7 +83,7 @@ func Order(environments []Environment) ([]Environment, Problems) {
 	}
 	sorted := slices.Clone(environments)
 	slices.SortStableFunc(sorted, func(a, b Environment) int { return strings.Compare(a.Name, b.Name) })
-	byName, byRef := map[string]bool{}, map[string]string{}
+	byName, byRef := map[string]bool{}, map[string]Environment{}
 	var names []string
 	for _, e := range sorted {
 		if byName[e.Name] {
@@ -95,10 +101,10 @@ func Order(environments []Environment) ([]Environment, Problems) {
 		ref := source.FullRefName(e.Ref)
 		if err := source.CheckRefName(ref); err != nil {
 			problems.add(at+".ref", "%v", err)
-		} else if other, taken := byRef[ref]; taken {
-			problems.add(at+".ref", "%s is the ref of environment %s too; expected a ref of its own, or a promotion could not move one without the other", ref, other)
+		} else if other, taken := byRef[ref]; taken && len(e.After)+len(other.After) > 0 {
+			problems.add(at+".ref", "%s is the ref of environment %s too; expected a ref of its own, or a promotion could not move one without the other", ref, other.Name)
 		} else {
-			byRef[ref] = e.Name
+			byRef[ref] = e
 		}
 		problems = append(problems, e.check(at, names)...)
 	}

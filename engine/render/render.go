@@ -18,6 +18,25 @@ type Environment struct {
 	URL        string            // where the environment answers, or ""; @tag(url)
 	Atomic     bool              // one app's error holds back the whole commit
 	Allow      []string          // rules of admission that the repository's policy lifts here: "pod-security/privileged"
+
+	Policy Policy // who may move it, and when: nothing that is rendered depends on it
+}
+
+// Policy is what shoal.cue says of an environment as far as promotion goes, for package promote to read.
+type Policy struct {
+	JSON  []byte         // after, promote, gates, hotfix, same: those that are set
+	Lines map[string]int // of their fields in shoal.cue, by path: "environments.production.gates.soak"
+}
+
+// Line is where a field stands in shoal.cue, or else the nearest above it that stands there; 0: none does.
+func (p Policy) Line(path string) int {
+	for path != "" {
+		if n, ok := p.Lines[path]; ok {
+			return n
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return 0
 }
 
 // Object is one object as its author wrote it, before Kubernetes' defaulting: JSON, with the place to mend it.

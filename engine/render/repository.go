@@ -114,7 +114,14 @@ func decodeEnvironments(v cue.Value, c *valueProblems) ([]Environment, Problems)
 		if !strings.HasPrefix(d.Ref, "refs/") {
 			d.Ref = "refs/heads/" + d.Ref
 		}
-		out = append(out, Environment{Name: name, Ref: d.Ref, Class: d.Class, Namespace: d.Namespace, Namespaces: d.Namespaces, Atomic: d.Atomic, Allow: d.Allow})
+		policy, err := policyOf(name, it.Value(), c)
+		if err != nil {
+			c.add(err)
+			continue
+		}
+		out = append(out, Environment{
+			Name: name, Ref: d.Ref, Class: d.Class, Namespace: d.Namespace, Namespaces: d.Namespaces, Atomic: d.Atomic, Allow: d.Allow, Policy: policy,
+		})
 	}
 	if len(c.out) > 0 {
 		return nil, bounded(c.out, "")

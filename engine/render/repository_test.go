@@ -28,13 +28,13 @@ schema.#Repository
 
 environments: dev: {reff: "main"}
 environments: Two: ref: "main"
-environments: three: {ref: 3, after: ["dev"], quota: {}}
+environments: three: {ref: 3, after: ["dev"], gates: soak: "long", quota: {}}
 environments: four: {ref: "main", atomik: true}
 previews: {}
 `, `shoal.cue:7: environments.dev.ref: is required but not set
 shoal.cue:7: environments.dev.reff: no such field; did you mean ref?
 shoal.cue:8: environments.Two: is no name: expected lower-case letters, digits and -, at most 63, a letter or digit first and last
-shoal.cue:9: environments.three.after: after is not supported yet: there are no promotions
+shoal.cue:9: environments.three.gates.soak: "long" does not match"^([0-9]+(d|h|m|s|ms))+$"
 shoal.cue:9: environments.three.quota: quota is not supported yet
 shoal.cue:9: environments.three.ref: conflicting values 3 and =~"^[^ ~^:?*\\[\\\\]+$" (mismatched types int and string)
 shoal.cue:10: environments.four.atomik: no such field; did you mean atomic?

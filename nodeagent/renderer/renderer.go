@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
 )
@@ -133,6 +134,7 @@ func (r *Renderer) Render(ctx context.Context, q Request) ([]App, Stats, error) 
 		}
 	}
 	q.Environment = q.Environment.WithDefaults()
+	q.Environment.Policy = render.Policy{} // a changed gate changes no render
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shut {
@@ -186,7 +188,14 @@ func (r *Renderer) Environments(ctx context.Context, tree source.Tree) ([]render
 	run := &run{
 		renderer: r, lane: &r.lane, request: Request{Tree: tree}, deadline: time.Now().Add(r.opt.Limits.Total), shared: new(sync.Mutex),
 	}
-	return run.environments(ctx)
+	environments, problems, err := run.environments(ctx)
+	if err == nil && len(problems) == 0 {
+		_, problems = promote.Repository(environments)
+	}
+	if len(problems) > 0 {
+		environments = nil
+	}
+	return environments, problems, err
 }
 
 // cacheMode is what a result depends on beside Deps: Compile sees the whole environment, but has no use for where it
