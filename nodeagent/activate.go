@@ -17,10 +17,11 @@ import (
 
 // activate puts the bytes on disk, fixes the tags of images and appends the entry. It returns why the ring refused it,
 // or "": an object or a node port that another environment has, say. v.held says that it takes no commits now.
-func (d *Deployer) activate(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, next *desired.Built, apps []Rendered, v *Verdict) (refused string, err error) {
-	held := v.Held
+func (d *Deployer) activate(ctx context.Context, env render.Environment, pass *passage, active *cluster.Environment, next *desired.Built, apps []Rendered, v *Verdict) (refused string, err error) {
+	commit, held := v.Commit, v.Held
 	in := cluster.Activate{
 		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.Set.D, Held: held,
+		Tree: pass.tree, Policy: pass.policy,
 	}
 	if active != nil {
 		in.Previous = active.D
@@ -34,18 +35,30 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 	if err := d.keep(ctx, next.Set, apps, next.Manifest); err != nil {
 		return "", err
 	}
+	if err := d.compare(env, pass, next.Set); err != nil || !pass.open() {
+		return "", err
+	}
+	gates, err := pass.digest()
+	if err != nil {
+		return "", err
+	}
+	in.Claim = pass.claim
 	if active != nil {
 		d.unpin(ctx, env.Name, active.Commit)
 	}
 	if err := d.opt.Source.Pin(ctx, env.Name, commit); err != nil {
 		return "", fmt.Errorf("pin commit: %w", err)
 	}
-	decision, decided, err := d.agreed(ctx, Vote{Environment: env.Name, Commit: commit, D: in.D, Held: held})
+	decision, decided, err := d.agreed(ctx, Vote{Environment: env.Name, Commit: commit, D: in.D, Held: held, Gates: gates})
 	if err != nil {
 		return "", err
 	}
 	if decided && decision.Activated && decision.D != in.D {
 		return fmt.Sprintf("RenderMismatch: this node's render of it is %.12s, the ring runs %.12s", in.D, decision.D), nil
+	}
+	if decided && decision.Held && pass.claim != nil {
+		pass.verdict = heldByLeader(decision.Refused)
+		return "", nil
 	}
 	if decided && decision.Held {
 		return "", fmt.Errorf("the leader activates nothing: %s", decision.Refused)
@@ -60,6 +73,11 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, commit 
 	out, err := d.opt.Ledger.Append(ctx, cluster.Input{Activate: &in})
 	if err != nil {
 		return "", fmt.Errorf("append to the ledger: %w", err)
+	}
+	if out.Rejected != "" && pass.claim != nil {
+		if d.judge(env.Name, pass); !pass.open() { // a gate has closed meanwhile
+			return "", nil
+		}
 	}
 	if d.opt.Votes != nil {
 		d.opt.Votes.decide(env.Name, commit, Decision{Activated: out.Rejected == "", D: in.D, Refused: out.Rejected})

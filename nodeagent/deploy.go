@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
 )
@@ -31,9 +33,14 @@ type DeployOptions struct {
 	Source   Source
 	Renderer Renderer
 	Images   Images
-	Branch   string // the default branch, "refs/heads/main": environments are declared there
-	Journal  *Journal
-	Log      *slog.Logger
+	// Signatures tell who signed what; nil: nobody's signature is known.
+	Signatures Signatures
+	Lander     Lander
+	// Sign signs a commit that the ring makes; nil: it is not signed.
+	Sign    func(ctx context.Context, c source.Commit) (source.Commit, error)
+	Branch  string // the default branch, "refs/heads/main": environments are declared there
+	Journal *Journal
+	Log     *slog.Logger
 }
 
 // Deployer makes commits the desired state: one at a time, the newest first to be seen. A commit that was
@@ -45,6 +52,8 @@ type Deployer struct {
 
 	searched map[string]source.ID // by vanished environment: no word retires it in this commit and those before it
 	rendered map[string]string    // by environment: what was tried last to render all that it runs, in vain
+
+	lastList atomic.Pointer[list] // that was read last
 
 	mu       sync.Mutex // guards what follows
 	verdicts map[string]Verdict
@@ -69,6 +78,7 @@ type Verdict struct {
 	Begun       time.Time
 	Rendered    time.Time
 	Activated   time.Time
+	Gates       promote.Verdict // what holds it, if its environment's gates do
 
 	images  []string // references, sorted
 	against string   // what ran when the ring refused it; "" if it did not
@@ -100,6 +110,7 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	if list == nil {
 		return nil, nil // without a default branch nothing is declared, and nothing vanished
 	}
+	d.lastList.Store(list)
 	if len(list.problems) > 0 {
 		v := Verdict{Environment: "", Ref: d.opt.Branch, Problems: list.problems}
 		d.note(v)
@@ -204,6 +215,9 @@ func (d *Deployer) judged(ctx context.Context, environment string, commit source
 		held, err := d.opt.Claims.Held(ctx)
 		return err == nil && held == v.held
 	}
+	if ok && v.Commit == commit && v.Gates.State != "" {
+		return false // time, people and checks may open what is closed
+	}
 	if ok && v.Commit == commit {
 		return v.Err == nil && (v.against == "" || v.against == d.running())
 	}
@@ -257,7 +271,24 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 			return v
 		}
 	}
-	next, apps, err := d.compile(ctx, env, commit, active, &v)
+	meta, err := d.opt.Source.Commit(ctx, commit)
+	if err != nil {
+		v.Err = fmt.Errorf("read commit %s: %w", commit.Short(), err)
+		return v
+	}
+	pass, problems, err := d.judgeGates(ctx, env, meta, active)
+	if err != nil || len(problems) > 0 {
+		v.Err, v.Problems = err, problems
+		for _, p := range problems {
+			fmt.Fprintf(progress, "%s: %s\n", env.Name, p)
+		}
+		return v
+	}
+	if !pass.open(promote.GateSame) {
+		d.holdAtGates(ctx, &v, pass, progress)
+		return v
+	}
+	next, apps, err := d.compile(ctx, env, meta, active, &v)
 	v.Rendered = time.Now()
 	if err != nil {
 		v.Err = err
@@ -276,9 +307,13 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 	}
 	fmt.Fprintf(progress, "%s: rendered %d apps, %d objects in %s\n", env.Name, v.Apps, v.Objects, milliseconds(v.Begun, v.Rendered))
 	v.D = next.Set.D
-	refused, err := d.activate(ctx, env, commit, active, next, apps, &v)
+	refused, err := d.activate(ctx, env, pass, active, next, apps, &v)
 	if err != nil {
 		v.Err = err
+		return v
+	}
+	if !pass.open() {
+		d.holdAtGates(ctx, &v, pass, progress)
 		return v
 	}
 	if v.held != "" {
@@ -338,11 +373,8 @@ func (d *Deployer) mayMove(ctx context.Context, from, to source.ID) (why string,
 }
 
 // compile renders a commit and checks it as a whole. Nil means that it is not accepted.
-func (d *Deployer) compile(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment, v *Verdict) (*desired.Built, []Rendered, error) {
-	meta, err := d.opt.Source.Commit(ctx, commit)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read commit %s: %w", commit.Short(), err)
-	}
+func (d *Deployer) compile(ctx context.Context, env render.Environment, meta source.Commit, active *cluster.Environment, v *Verdict) (*desired.Built, []Rendered, error) {
+	commit := meta.ID
 	tree, err := d.opt.Source.Tree(ctx, commit)
 	if err != nil {
 		if fault, ok := errors.AsType[*source.Fault](err); ok {

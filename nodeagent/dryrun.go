@@ -51,7 +51,7 @@ func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
 	if c := n.Claims.Status(); c != nil {
 		out.Note = c.Held
 	}
-	activate := cluster.Activate{Environment: req.Environment, Namespace: req.Namespace, Ref: "plan", Commit: "0000000000000000000000000000000000000000", D: next.D, Held: req.Held}
+	activate := cluster.Activate{Environment: req.Environment, Namespace: req.Namespace, Ref: "plan", Commit: "0000000000000000000000000000000000000000", D: next.D, Held: req.Held, Ungated: true}
 	var previous *desired.Set
 	if e, ok := s.Environments().Get(req.Environment); ok {
 		activate.Previous, activate.Ref, activate.Commit, activate.Images = e.D, e.Ref, e.Commit, e.Images

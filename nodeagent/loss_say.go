@@ -144,11 +144,3 @@ func sum(m map[string]int) (all int) {
 	}
 	return all
 }
-
-func sortedNames(m map[string]int) (names []string) {
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}

@@ -52,5 +52,8 @@ func (l *looks) run(ctx context.Context) error {
 			continue
 		}
 		wait = first
+		if held := l.deployer.Again(); held > 0 {
+			again = time.After(held)
+		}
 	}
 }

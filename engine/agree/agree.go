@@ -3,7 +3,7 @@
 // drive the same code.
 //
 // Every node renders a commit that it finds, puts the bytes on its disk, and gives its vote to the leader: the digest
-// of the whole render, and the apps that are held at their last good objects. The leader keeps the votes of the nodes in
+// of the whole render, the apps that are held at their last good objects, and what it found that the commit's gates go by. The leader keeps the votes of the nodes in
 // a Box, in memory alone: a new leader is told again, for who waits for a decision asks again. It renders, too, and
 // judges its own render by the votes there are:
 //
@@ -32,6 +32,7 @@ type Vote struct {
 	Commit      source.ID      `json:"commit"`
 	D           desired.Digest `json:"d"`
 	Held        []string       `json:"held,omitempty"`
+	Gates       string         `json:"gates,omitempty"` // digest of what its environment's gates go by, as Git has it; "": no gate has a say
 }
 
 // Decision is what the leader made of a commit.
@@ -53,14 +54,16 @@ type Verdict struct {
 // Judge holds the leader's own vote to those that were cast, by node. Only the voters count.
 func Judge(own Vote, voters []place.NodeID, cast map[place.NodeID]Vote) Verdict {
 	v := Verdict{Of: len(voters)}
-	others := map[place.NodeID]desired.Digest{}
+	others := map[place.NodeID]string{}
 	for _, n := range voters {
 		switch vote, ok := cast[n]; {
 		case !ok || vote.Commit != own.Commit:
-		case vote.D == own.D && slices.Equal(vote.Held, own.Held):
+		case vote.D == own.D && slices.Equal(vote.Held, own.Held) && vote.Gates == own.Gates:
 			v.Same++
+		case vote.D == own.D && vote.Gates != own.Gates:
+			others[n] = fmt.Sprintf("%.12s with other facts for its gates", vote.D)
 		default:
-			others[n] = vote.D
+			others[n] = fmt.Sprintf("%.12s", vote.D)
 		}
 	}
 	need := v.Of/2 + 1
@@ -71,10 +74,10 @@ func Judge(own Vote, voters []place.NodeID, cast map[place.NodeID]Vote) Verdict 
 	return v
 }
 
-func describe(own Vote, same int, others map[place.NodeID]desired.Digest) string {
+func describe(own Vote, same int, others map[place.NodeID]string) string {
 	parts := []string{fmt.Sprintf("%.12s on %d of them", own.D, same)}
 	for _, n := range slices.Sorted(maps.Keys(others)) {
-		parts = append(parts, fmt.Sprintf("%.12s on node %s", others[n], n))
+		parts = append(parts, fmt.Sprintf("%s on node %s", others[n], n))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -99,7 +99,7 @@ func (t *tx) pass(a *Activate) error {
 func heldBy(v promote.Verdict) string {
 	var texts []string
 	for _, g := range v.Blocks() {
-		texts = append(texts, g.String())
+		texts = append(texts, g.Why())
 	}
 	return strings.Join(texts, "; ")
 }

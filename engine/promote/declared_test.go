@@ -8,7 +8,9 @@ import (
 )
 
 func TestRepositoryNamesTheLine(t *testing.T) {
-	policy := func(json string, lines map[string]int) render.Policy { return render.Policy{JSON: []byte(json), Lines: lines} }
+	policy := func(json string, lines map[string]int) render.Policy {
+		return render.Policy{JSON: []byte(json), Lines: lines}
+	}
 	dev := render.Environment{Name: "dev", Ref: "refs/heads/main"}
 	good := render.Environment{Name: "staging", Ref: "refs/heads/env/staging", Policy: policy(`{"after":["dev"],"gates":{"soak":"24h","health":true}}`, nil)}
 	all, problems := promote.Repository([]render.Environment{good, dev})

@@ -26,9 +26,12 @@ type Gate struct {
 	Changes     int64  `json:"changes,omitempty"` // when time alone may next change the state, ms; 0: never
 }
 
-// String is a line for people.
-func (g Gate) String() string {
-	s := fmt.Sprintf("%-8s %s", g.State, g.Name)
+// String is a line for people, with the state first.
+func (g Gate) String() string { return fmt.Sprintf("%-8s %s", g.State, g.Why()) }
+
+// Why is a line for people: "soak in staging: 2h of 24h on 3f6c; until 2026-11-24T09:00:00Z [time]".
+func (g Gate) Why() string {
+	s := g.Name
 	if g.Environment != "" {
 		s += " in " + g.Environment
 	}

@@ -21,6 +21,7 @@ import (
 type Backend interface {
 	nodesBackend
 	downBackend
+	promoteBackend
 	PodsBackend
 	Status(ctx context.Context) (Status, error)
 	Why(ctx context.Context, kind, namespace, name string) (Why, error)
@@ -76,6 +77,7 @@ func NewServer(b Backend, log *slog.Logger) *Server {
 		}
 		return b.Plan(r.Context(), req)
 	}))
+	s.promotions(mux, b)
 	s.nodes(mux, b)
 	s.down(mux, b)
 	mux.HandleFunc("GET /debug/pprof/{name}", s.profile)
