@@ -168,6 +168,6 @@ func printSameness(w io.Writer, e api.EnvOf) {
 		fmt.Fprintln(w, paint.red("  "+d.String()))
 	}
 	for _, d := range listed {
-		fmt.Fprintf(w, "  %s (%s)\n", d, d.Allowed)
+		fmt.Fprintf(w, "  %s\n", d)
 	}
 }

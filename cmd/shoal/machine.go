@@ -315,7 +315,7 @@ func (m *machine) wire() {
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders, Claims: m.claims,
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls, m.taggedAs},
-		Lander: m.mirror, Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
+		Lander: landerPart{m}, Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
 	m.node = &nodeagent.Node{
 		Facts: m.ringFactsFor(),
