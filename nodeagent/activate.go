@@ -21,7 +21,7 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, pass *p
 	commit, held := v.Commit, v.Held
 	in := cluster.Activate{
 		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: commit, D: next.Set.D, Held: held,
-		Tree: pass.tree, Policy: pass.policy,
+		Tree: pass.tree, Policy: pass.policy, Verify: pass.verify,
 	}
 	if active != nil {
 		in.Previous = active.D

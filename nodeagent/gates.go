@@ -22,6 +22,7 @@ import (
 type passage struct {
 	tree    source.ID
 	policy  *promote.Environment // what its own tree says of the environment; nil: nothing
+	verify  []string             // Jobs that its own tree wants to have succeeded here before it is promoted further
 	claim   *cluster.Claim       // nil: no gate has a say
 	verdict promote.Verdict      // the zero one: no gate has a say
 }
@@ -34,13 +35,14 @@ func (p *passage) open(unless ...string) bool {
 // digest names what nodes must be of one mind on: what the commit claims, and what Git says of it. Approvals come to nodes at
 // different times, and differences are compared with what runs now: each node judges these by itself before it votes.
 func (p *passage) digest() (string, error) {
-	if p.claim == nil && p.policy == nil {
+	if p.claim == nil && p.policy == nil && len(p.verify) == 0 {
 		return "", nil
 	}
 	said := struct {
 		Policy *promote.Environment
+		Verify []string
 		Claim  *cluster.Claim
-	}{p.policy, nil}
+	}{p.policy, p.verify, nil}
 	if p.claim != nil {
 		c := *p.claim
 		c.Facts.Approvals, c.Facts.Compared, c.Facts.Differences = nil, false, nil
@@ -67,7 +69,7 @@ func (d *Deployer) judgeGates(ctx context.Context, env render.Environment, meta 
 	if err != nil {
 		return nil, render.Problems{{File: "shoal.cue", Text: err.Error()}}, nil
 	}
-	own, problems, err := d.ownPolicy(ctx, env.Name, meta.ID)
+	own, verify, problems, err := d.ownPolicy(ctx, env.Name, meta.ID)
 	if err != nil || len(problems) > 0 {
 		return nil, problems, err
 	}
@@ -86,7 +88,7 @@ func (d *Deployer) judgeGates(ctx context.Context, env render.Environment, meta 
 		}
 		return &passage{}, nil, nil
 	}
-	if own != nil && !bare(*own) {
+	if p.verify = verify; own != nil && !bare(*own) {
 		p.policy = own
 	}
 	if !rules.Gated() {
@@ -123,29 +125,32 @@ func (d *Deployer) judge(environment string, p *passage) {
 	d.opt.Ledger.View(func(s *cluster.State) { p.verdict = s.Judge(environment, *p.claim, now) })
 }
 
-// ownPolicy is what a commit's own tree says of an environment; nil if it does not name it.
-func (d *Deployer) ownPolicy(ctx context.Context, environment string, commit source.ID) (*promote.Environment, render.Problems, error) {
+// ownPolicy is what a commit's own tree says of an environment, nil if it does not name it, and which Jobs environments that come after
+// it want to have succeeded in it.
+func (d *Deployer) ownPolicy(ctx context.Context, environment string, commit source.ID) (own *promote.Environment, verify []string, problems render.Problems, err error) {
 	l := d.lastList.Load()
 	if l == nil || l.commit != commit {
-		var err error
 		if l, err = d.listOf(ctx, commit); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	if len(l.problems) > 0 {
-		return nil, l.problems, nil
+		return nil, nil, l.problems, nil
 	}
 	for _, e := range l.environments {
-		if e.Name != environment {
-			continue
-		}
-		own, err := promote.Declared(e)
+		declared, err := promote.Declared(e)
 		if err != nil {
-			return nil, render.Problems{{File: "shoal.cue", Text: err.Error()}}, nil
+			return nil, nil, render.Problems{{File: "shoal.cue", Text: err.Error()}}, nil
 		}
-		return &own, nil, nil
+		if e.Name == environment {
+			own = &declared
+		}
+		if slices.Contains(declared.After, environment) {
+			verify = append(verify, declared.Gates.Verify...)
+		}
 	}
-	return nil, nil, nil
+	slices.Sort(verify)
+	return own, slices.Compact(verify), nil, nil
 }
 
 // compare holds a render to that of another environment, where the rules ask for it, and asks the gates again.

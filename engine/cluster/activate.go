@@ -26,7 +26,7 @@ func (t *tx) activate(a *Activate) error {
 	}
 	env := &Environment{
 		Name: a.Environment, Namespace: a.Namespace, Ref: a.Ref, Commit: a.Commit, D: a.D,
-		Images: a.Images, Held: a.Held, Index: t.s.index, Time: t.now, Policy: a.Policy,
+		Images: a.Images, Held: a.Held, Index: t.s.index, Time: t.now, Policy: a.Policy, Verify: a.Verify,
 	}
 	t.s.environments.set(&t.s, env)
 	if a.Tree != "" {
@@ -58,6 +58,13 @@ func checkActivate(a *Activate) error {
 		return fmt.Errorf("environment %s: d %q: want 64 hex digits", a.Environment, clip(string(a.D), 64))
 	case len(a.Images) > maxList || len(a.Held) > maxList:
 		return fmt.Errorf("environment %s: more than %d images or held apps", a.Environment, maxList)
+	case len(a.Verify) > maxGates:
+		return fmt.Errorf("environment %s: more than %d Jobs verify it", a.Environment, maxGates)
+	}
+	for _, job := range a.Verify {
+		if len(job) > 253 {
+			return fmt.Errorf("environment %s: the name of a Job is too long", a.Environment)
+		}
 	}
 	for ref, digest := range a.Images {
 		if len(ref) > maxText || len(digest) > 256 {

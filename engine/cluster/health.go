@@ -112,8 +112,8 @@ func (s *State) Ill(environment string, most int) (texts []string, more int) {
 	return texts, more
 }
 
-// settleHealth notes since when the environments that were stirred are healthy.
-func (t *tx) settleHealth() {
+// settleHealth notes since when the environments that were stirred are healthy. It tells whether that lets rules go on.
+func (t *tx) settleHealth() (more bool) {
 	for _, name := range t.s.stirred {
 		run, ok := t.s.lastRun(name)
 		if !ok {
@@ -129,5 +129,9 @@ func (t *tx) settleHealth() {
 			now.Healthy = t.now
 		}
 		t.s.runs.set(&t.s, &now)
+		if healthy && t.queueVerifiers(name) {
+			more = true
+		}
 	}
+	return more
 }

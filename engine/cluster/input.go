@@ -168,6 +168,7 @@ type Activate struct {
 	Tree   source.ID            `json:"tree,omitempty"`   // of the commit
 	Policy *promote.Environment `json:"policy,omitempty"` // what the commit's own tree says of the environment: it rules what comes after; nil: nothing
 	Claim  *Claim               `json:"claim,omitempty"`  // required where gates rule
+	Verify []string             `json:"verify,omitempty"` // Jobs that the commit's own tree wants to have succeeded here before it is promoted further
 
 	// Ungated passes all gates. It is no part of the ledger: a dry run asks what would be.
 	Ungated bool `json:"-"`

@@ -35,7 +35,7 @@ func (t *tx) runJob(k desired.Key) {
 		pods = append(pods, p)
 	}
 	t.spend(len(pods) / 8)
-	plan := control.PlanJob(now, t.jobSpec(now.Object), t.now, pods, len(now.After) > 0)
+	plan := control.PlanJob(now, t.jobSpec(now.Object), t.now, pods, len(now.After) > 0 || t.verifyLater(&now))
 	for _, id := range plan.Count {
 		old, _ := t.s.pods.Get(id)
 		p := *old
@@ -52,6 +52,9 @@ func (t *tx) runJob(k desired.Key) {
 	}
 	if plan.Job.Finished != j.Finished && now.Owner.UID != "" {
 		t.queue.add(now.Owner.Key)
+	}
+	if plan.Job.Verifies != 0 && plan.Job.Finished != 0 && j.Finished == 0 {
+		t.verified(&plan.Job)
 	}
 	if plan.Gone {
 		t.expire(&plan.Job)
@@ -101,12 +104,14 @@ func (t *tx) before(k desired.Key) []string {
 	return slices.Compact(uids)
 }
 
-// jobFromGit is the record of a job that Git names. A changed template is another job of the same name: it runs
-// anew, once the pods of the old one are gone.
+// jobFromGit is the record of a job that Git names. A changed template is another job of the same name, and so is one that is to verify
+// another render: it runs anew, once the pods of the old one are gone.
 func (t *tx) jobFromGit(j *control.Job, o *Object) *control.Job {
 	spec := t.jobSpec(o.Digest)
 	template := t.authored(o, &spec.Template)
-	if j != nil && j.Template == template {
+	verifies := t.verifies(o)
+	anew := verifies != nil && (j == nil || j.Verifies != verifies.Index)
+	if j != nil && j.Template == template && !anew {
 		now := *j
 		now.Object, now.Commit = o.Digest, o.Commit
 		return &now
@@ -116,13 +121,20 @@ func (t *tx) jobFromGit(j *control.Job, o *Object) *control.Job {
 		Key: o.Key, Environment: o.Environment, UID: o.UID, Object: o.Digest, Template: template, Commit: o.Commit,
 		Created: t.now, Images: imagesOf(&spec.Template.Spec, env.Images),
 	}
+	why := "its job's template changed with commit " + clip(string(o.Commit), 12)
+	if verifies != nil {
+		now.Verifies = verifies.Index
+		if j != nil && j.Template == template {
+			why = "its job verifies commit " + verifies.Commit.Short() + " now"
+		}
+	}
 	if j != nil {
 		now.UID = t.uid(o.Environment, o.Key)
 		renamed := *o
 		renamed.UID, renamed.Created = now.UID, t.now
 		t.s.objects.set(&t.s, &renamed)
 		for p := range t.s.PodsOf(j.UID) {
-			t.stop(p, "its job's template changed with commit "+clip(string(o.Commit), 12))
+			t.stop(p, why)
 		}
 	}
 	now.After = t.before(o.Key)

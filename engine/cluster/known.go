@@ -49,9 +49,9 @@ func (in Input) asOf(engine int) (known Input, early string) {
 			in.Evidence = nil
 			drop("evidence wants", PromotionSince)
 		}
-		if in.Activate != nil && (in.Activate.Tree != "" || in.Activate.Policy != nil || in.Activate.Claim != nil) {
+		if in.Activate != nil && (in.Activate.Tree != "" || in.Activate.Policy != nil || in.Activate.Claim != nil || in.Activate.Verify != nil) {
 			a := *in.Activate
-			a.Tree, a.Policy, a.Claim = "", nil, nil
+			a.Tree, a.Policy, a.Claim, a.Verify = "", nil, nil, nil
 			in.Activate = &a
 		}
 	}

@@ -111,6 +111,7 @@ type Environment struct {
 	Time      int64             `json:"time"`
 
 	Policy *promote.Environment `json:"policy,omitempty"` // what rules what comes in next, by the tree that is active; nil: by the default branch's
+	Verify []string             `json:"verify,omitempty"` // Jobs that verify what runs
 }
 
 // Run is a commit that an environment runs or ran. Of those that ran the last maxRuns are kept.

@@ -63,6 +63,7 @@ func (t *tx) begun(a *Activate) {
 		t.s.runs.set(&t.s, &was)
 	}
 	t.s.runs.set(&t.s, now)
+	t.queueVerifiers(a.Environment)
 	t.s.stir(a.Environment)
 	if now.Act == promote.Rollback {
 		t.undo(a)

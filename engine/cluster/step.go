@@ -141,7 +141,9 @@ func (t *tx) apply(in Input) (err error) {
 		return err
 	}
 	t.settleRules()
-	t.settleHealth()
+	for t.settleHealth() {
+		t.settleRules()
+	}
 	planted(in)
 	return nil
 }

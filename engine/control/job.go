@@ -43,6 +43,8 @@ type Job struct {
 	RetryAt int64 `json:"retryAt,omitempty"` // ring time before which no failed pod is replaced
 	Lost    int32 `json:"lost,omitempty"`    // pods that vanished unfinished and are not yet counted as failed
 
+	Verifies uint64 `json:"verifies,omitempty"` // index of the Activate whose render it verifies; 0: none
+
 	After []string `json:"after,omitempty"` // uids of earlier runs whose pods must be gone before the first of this one
 }
 
