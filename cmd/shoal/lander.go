@@ -2,9 +2,26 @@ package main
 
 import (
 	"context"
+	"net/netip"
 
+	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/checks"
 )
+
+// promoting is what the leader does for environments by itself.
+func (m *machine) promoting() *nodeagent.Promoting {
+	asker := checks.New(netip.AddrPortFrom(wire.DNSAddress(m.ringFacts.ServiceCIDR), 53))
+	return nodeagent.NewPromoting(nodeagent.PromotingOptions{
+		Node: m.node, Leading: m.ledger.Leading, Log: m.log,
+		Ask: func(ctx context.Context, c promote.Check) (bool, string) {
+			a := asker.Ask(ctx, c)
+			return a.OK, a.Text
+		},
+	})
+}
 
 // landerPart puts commits of the ring onto branches, for the deployer.
 type landerPart struct{ m *machine }

@@ -345,6 +345,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return api.NewServer(m.node, m.log).Serve(ctx, m.socket) })
 	g.Go(func() error { return api.NewPodsServer(m.node.Here(), m.log).Serve(ctx, m.peers.Commands()) })
 	g.Go(func() error { return m.looks.run(ctx) })
+	g.Go(func() error { return m.promoting().Run(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
 	g.Go(func() error { return m.renderWanted(ctx) })
 	g.Go(func() error { return m.followRefs(ctx) })
