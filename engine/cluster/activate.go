@@ -21,6 +21,9 @@ func (t *tx) activate(a *Activate) error {
 	if a.Previous != active {
 		return fmt.Errorf("environment %s: the active render is %q, not %q", a.Environment, short(active), short(a.Previous))
 	}
+	if p, ok := t.s.previews.Get(a.Environment); ok && p.Commit != a.Commit && !a.Ungated {
+		return fmt.Errorf("preview %s shows commit %s, not %s", a.Environment, p.Commit.Short(), a.Commit.Short())
+	}
 	if err := t.pass(a); err != nil {
 		return err
 	}

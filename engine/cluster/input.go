@@ -42,6 +42,7 @@ type Input struct {
 	Tag        *Tag        `json:"tag,omitempty"`
 	Activate   *Activate   `json:"activate,omitempty"`
 	Evidence   *Evidence   `json:"evidence,omitempty"`
+	Preview    *Preview    `json:"preview,omitempty"`
 	Retire     *Retire     `json:"retire,omitempty"`
 	Phase      *Phase      `json:"phase,omitempty"`
 	Tick       *Tick       `json:"tick,omitempty"`

@@ -208,6 +208,11 @@ func (t *tx) runCronJob(k desired.Key) {
 		return
 	}
 	spec := &object[batchv1.CronJob](t, o.Digest).Spec
+	if t.asleep(o.Environment) {
+		sleeping, suspend := *spec, true
+		sleeping.Suspend = &suspend
+		spec = &sleeping
+	}
 	now := control.CronJob{Key: k, Environment: o.Environment, UID: o.UID}
 	if there {
 		now = *c

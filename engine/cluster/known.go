@@ -49,6 +49,10 @@ func (in Input) asOf(engine int) (known Input, early string) {
 			in.Evidence = nil
 			drop("evidence wants", PromotionSince)
 		}
+		if in.Preview != nil {
+			in.Preview = nil
+			drop("previews want", PromotionSince)
+		}
 		if in.Activate != nil && (in.Activate.Tree != "" || in.Activate.Policy != nil || in.Activate.Claim != nil || in.Activate.Verify != nil) {
 			a := *in.Activate
 			a.Tree, a.Policy, a.Claim, a.Verify = "", nil, nil, nil

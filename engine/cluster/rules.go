@@ -240,6 +240,11 @@ func (t *tx) runDeployment(k desired.Key) {
 		return
 	}
 	spec := &object[appsv1.Deployment](t, o.Digest).Spec
+	if t.asleep(o.Environment) {
+		sleeping, none := *spec, int32(0)
+		sleeping.Replicas = &none
+		spec = &sleeping
+	}
 	now := control.Deployment{Key: k, Environment: o.Environment, UID: o.UID}
 	if there {
 		now = *d

@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/preview"
 )
 
 // State is what the ledger says: who runs what, where and since when. It changes by Step alone. A State is used
@@ -31,6 +32,7 @@ type State struct {
 	environments Table[string, *Environment]
 	runs         Table[runKey, *Run]
 	evidence     Table[evidenceKey, *EvidenceValue]
+	previews     Table[string, *preview.Have]
 	objects      Table[desired.Key, *Object]
 	services     Table[desired.Key, *Service]
 	deployments  Table[desired.Key, *control.Deployment]
@@ -79,6 +81,7 @@ func NewState() *State {
 	s.environments = newTable(strs, tableKind[string, *Environment]{name: "environments", key: func(v *Environment) string { return v.Name }, text: same, follow: followEnvironment})
 	s.runs = newTable(runKey.compare, tableKind[runKey, *Run]{name: "runs", key: func(v *Run) runKey { return runKey{v.Environment, v.Index} }, text: runKey.String})
 	s.evidence = newTable(evidenceKey.compare, tableKind[evidenceKey, *EvidenceValue]{name: "evidence", key: func(v *EvidenceValue) evidenceKey { return evidenceKey{v.Environment, v.Render, v.Gate} }, text: evidenceKey.String})
+	s.previews = newTable(strs, tableKind[string, *preview.Have]{name: "previews", key: func(v *preview.Have) string { return v.Name }, text: same})
 	s.objects = newTable(desired.Key.Compare, tableKind[desired.Key, *Object]{name: "objects", key: func(v *Object) desired.Key { return v.Key }, text: keyText, follow: followObject})
 	s.services = newTable(desired.Key.Compare, tableKind[desired.Key, *Service]{name: "services", key: func(v *Service) desired.Key { return v.Key }, text: keyText, follow: followService})
 	s.deployments = newTable(desired.Key.Compare, tableKind[desired.Key, *control.Deployment]{name: "deployments", key: func(v *control.Deployment) desired.Key { return v.Key }, text: keyText, follow: followDeployment})
@@ -112,7 +115,7 @@ func NewState() *State {
 // tables lists all tables by name: the order of snapshots and of Outcome.Changed.
 func (s *State) tables() []anyTable {
 	return []anyTable{
-		&s.addresses, &s.cronjobs, &s.deployments, &s.ended, &s.environments, &s.evidence, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.refs,
+		&s.addresses, &s.cronjobs, &s.deployments, &s.ended, &s.environments, &s.evidence, &s.faults, &s.jobs, &s.nodes, &s.objects, &s.pods, &s.previews, &s.refs,
 		&s.rejected, &s.replicasets, &s.ring, &s.runs, &s.seen, &s.services, &s.tags, &s.tokens, &s.wakes,
 	}
 }

@@ -54,6 +54,12 @@ func (in Input) String() string {
 		return "activate " + clip(in.Activate.Environment, 64)
 	case in.Evidence != nil:
 		return "evidence " + clip(in.Evidence.Environment, 64) + " " + clip(in.Evidence.Gate, 64)
+	case in.Preview != nil && in.Preview.Set != nil:
+		return "preview " + clip(in.Preview.Set.Name, 64)
+	case in.Preview != nil && in.Preview.Wake != "":
+		return "wake preview " + clip(in.Preview.Wake, 64)
+	case in.Preview != nil:
+		return "drop preview " + clip(in.Preview.Drop, 64)
 	case in.Retire != nil:
 		return "retire " + clip(in.Retire.Environment, 64)
 	case in.Phase != nil:
@@ -89,7 +95,7 @@ func (in Input) kinds() int {
 	for _, set := range []bool{
 		in.Genesis != nil, in.Repository != nil, in.NodeUp != nil, in.NodeDown != nil, in.Push != nil, in.Tag != nil, in.Activate != nil,
 		in.Token != nil, in.Join != nil, in.Leave != nil, in.Restarting != nil, in.Retire != nil, in.Phase != nil, in.Tick != nil, in.Cordon != nil, in.SetEngine != nil,
-		in.Lead != nil, in.Taint != nil, in.Pressure != nil, in.Rebalance != nil, in.Clock != nil, in.Evidence != nil,
+		in.Lead != nil, in.Taint != nil, in.Pressure != nil, in.Rebalance != nil, in.Clock != nil, in.Evidence != nil, in.Preview != nil,
 	} {
 		if set {
 			n++
@@ -134,6 +140,8 @@ func (t *tx) take(in Input) error {
 		return t.activate(in.Activate)
 	case in.Evidence != nil:
 		return t.evidence(in.From, in.Evidence)
+	case in.Preview != nil:
+		return t.preview(in.Preview)
 	case in.Retire != nil:
 		return t.retire(in.Retire)
 	case in.Phase != nil:
