@@ -124,9 +124,10 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	d.forget(func(name string) bool { return name == "" || !list.declares(name) && d.active(name) == nil })
 	var out []Verdict
 	for {
-		verdicts, err := d.round(ctx, list.environments, progress)
+		verdicts, err := d.round(ctx, list, progress)
 		out = append(out, verdicts...)
 		retired, gone := d.vanished(ctx, list, progress)
+		d.letGo(ctx, list)
 		err = errors.Join(err, gone, d.renderActive(ctx, list))
 		// What one environment gave up, another may have been refused for.
 		if err != nil || !retired && !slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Changed }) {
@@ -136,10 +137,10 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 }
 
 // round judges each environment once that is not judged yet.
-func (d *Deployer) round(ctx context.Context, environments []render.Environment, progress io.Writer) (out []Verdict, err error) {
+func (d *Deployer) round(ctx context.Context, list *list, progress io.Writer) (out []Verdict, err error) {
 	var errs []error
-	for _, env := range environments {
-		head, ok, err := d.opt.Source.Head(ctx, env.Ref)
+	for _, env := range slices.Concat(list.environments, list.previews) {
+		head, ok, err := d.headOf(ctx, list, env)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", env.Name, err))
 			continue
@@ -152,7 +153,8 @@ func (d *Deployer) round(ctx context.Context, environments []render.Environment,
 		if d.judged(ctx, env.Name, head) {
 			continue
 		}
-		v := d.deploy(ctx, env, head, progress)
+		_, isPreview := list.shows[env.Name]
+		v := d.deploy(ctx, env, head, isPreview, progress)
 		d.note(v)
 		out = append(out, v)
 		if v.Err != nil {
@@ -176,9 +178,16 @@ type list struct {
 	commit       source.ID
 	environments []render.Environment
 	problems     render.Problems
+
+	previews []render.Environment
+	shows    map[string]source.ID // the commit that each preview shows
 }
 
+// declares says whether an environment should be there: shoal.cue names it, or it is a preview.
 func (l *list) declares(environment string) bool {
+	if _, ok := l.shows[environment]; ok {
+		return true
+	}
 	return slices.ContainsFunc(l.environments, func(e render.Environment) bool { return e.Name == environment })
 }
 
@@ -188,7 +197,11 @@ func (d *Deployer) list(ctx context.Context) (*list, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	return d.listOf(ctx, head)
+	l, err := d.listOf(ctx, head)
+	if err == nil {
+		l.previews, l.shows = d.previews(l.environments)
+	}
+	return l, err
 }
 
 func (d *Deployer) listOf(ctx context.Context, commit source.ID) (*list, error) {
@@ -259,10 +272,10 @@ func (d *Deployer) forget(f func(environment string) bool) {
 }
 
 // deploy takes one environment to one commit.
-func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit source.ID, progress io.Writer) Verdict {
+func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit source.ID, isPreview bool, progress io.Writer) Verdict {
 	v := Verdict{Environment: env.Name, Ref: env.Ref, Commit: commit, Begun: time.Now()}
 	active := d.active(env.Name)
-	if active != nil {
+	if active != nil && !isPreview {
 		if why, err := d.mayMove(ctx, active.Commit, commit); err != nil {
 			v.Err = err
 			return v
@@ -276,7 +289,10 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 		v.Err = fmt.Errorf("read commit %s: %w", commit.Short(), err)
 		return v
 	}
-	pass, problems, err := d.judgeGates(ctx, env, meta, active)
+	pass, problems := &passage{tree: meta.Tree}, render.Problems(nil)
+	if !isPreview {
+		pass, problems, err = d.judgeGates(ctx, env, meta, active)
+	}
 	if err != nil || len(problems) > 0 {
 		v.Err, v.Problems = err, problems
 		for _, p := range problems {
@@ -288,7 +304,7 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 		d.holdAtGates(ctx, &v, pass, progress)
 		return v
 	}
-	next, apps, err := d.compile(ctx, env, meta, active, &v)
+	next, apps, err := d.compile(ctx, env, meta, active, isPreview, &v)
 	v.Rendered = time.Now()
 	if err != nil {
 		v.Err = err
@@ -373,7 +389,7 @@ func (d *Deployer) mayMove(ctx context.Context, from, to source.ID) (why string,
 }
 
 // compile renders a commit and checks it as a whole. Nil means that it is not accepted.
-func (d *Deployer) compile(ctx context.Context, env render.Environment, meta source.Commit, active *cluster.Environment, v *Verdict) (*desired.Built, []Rendered, error) {
+func (d *Deployer) compile(ctx context.Context, env render.Environment, meta source.Commit, active *cluster.Environment, isPreview bool, v *Verdict) (*desired.Built, []Rendered, error) {
 	commit := meta.ID
 	tree, err := d.opt.Source.Tree(ctx, commit)
 	if err != nil {
@@ -419,6 +435,9 @@ func (d *Deployer) compile(ctx context.Context, env render.Environment, meta sou
 	d.remember(env.Name, apps)
 	v.Objects = len(built.Set.Entries)
 	allow, _ := meta.Trailer(source.TrailerAllowDelete)
+	if isPreview {
+		allow = "all" // nothing in a preview is kept
+	}
 	if refused := desired.Guard(previous, built.Set, allow); len(refused) > 0 {
 		v.Problems = append(v.Problems, refused...)
 		return nil, nil, nil

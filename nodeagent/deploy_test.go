@@ -116,6 +116,10 @@ func (u *upstream) Unpin(_ context.Context, _ string, id source.ID) error {
 
 func (u *upstream) Pins(string) []source.ID { return slices.Sorted(maps.Keys(u.pins)) }
 
+func (u *upstream) AllPins() map[string][]source.ID { return nil }
+
+func (u *upstream) Bring(context.Context, source.ID) error { return nil }
+
 var (
 	dev  = render.Environment{Name: "dev", Namespace: "dev", Ref: "refs/heads/main"}
 	prod = render.Environment{Name: "prod", Namespace: "prod", Ref: "refs/heads/env/prod"}

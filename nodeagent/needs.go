@@ -132,6 +132,9 @@ type Source interface {
 	Pin(ctx context.Context, environment string, commit source.ID) error
 	Unpin(ctx context.Context, environment string, commit source.ID) error
 	Pins(environment string) []source.ID
+	AllPins() map[string][]source.ID // by environment
+	// Bring has a commit here that another node has, if it is not here.
+	Bring(ctx context.Context, commit source.ID) error
 }
 
 // Renderer evaluates and compiles apps in its sandbox, and remembers what it has done before.

@@ -217,7 +217,7 @@ func commitDirectory(ctx context.Context, mirror *gitsync.Mirror, branch, root s
 		return "", err
 	}
 	ref := source.FullRefName(branch)
-	head, _, err := sourcePart{mirror}.Head(ctx, ref)
+	head, _, err := sourcePart{Mirror: mirror}.Head(ctx, ref)
 	if err != nil {
 		return "", err
 	}

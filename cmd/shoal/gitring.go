@@ -210,21 +210,13 @@ func (m *machine) adopt(ctx context.Context) error {
 	}
 	stand := m.mirror.Refs() // first: what the ledger says after it is at least as new
 	refs := m.agreedRefs()
-	var nodes []place.NodeID
-	m.ledger.View(func(s *cluster.State) {
-		for n := range s.Nodes().Values() {
-			if n.ID != m.dir.Node.ID && !n.Down {
-				nodes = append(nodes, n.ID)
-			}
-		}
-	})
 	var lacking []source.ID
 	for _, r := range refs {
 		if !m.mirror.Has(r.ID) {
 			lacking = append(lacking, r.ID)
 		}
 	}
-	if err := m.takeFromAny(ctx, nodes, lacking); err != nil {
+	if err := m.takeFromAny(ctx, m.others(), lacking); err != nil {
 		return err
 	}
 	if err := m.mirror.Adopt(refs, stand); err != nil {
@@ -233,6 +225,23 @@ func (m *machine) adopt(ctx context.Context) error {
 	m.adopted = refs
 	m.looks.nudge()
 	return nil
+}
+
+// others are the nodes that may be asked for commits.
+func (m *machine) others() (nodes []place.NodeID) {
+	m.ledger.View(func(s *cluster.State) {
+		for n := range s.Nodes().Values() {
+			if n.ID != m.dir.Node.ID && !n.Down {
+				nodes = append(nodes, n.ID)
+			}
+		}
+	})
+	return nodes
+}
+
+// bring fetches a commit from another node that has it.
+func (m *machine) bring(ctx context.Context, commit source.ID) error {
+	return m.takeFromAny(ctx, m.others(), []source.ID{commit})
 }
 
 // agreedRefs are those of the ledger.

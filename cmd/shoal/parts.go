@@ -220,7 +220,18 @@ func (p probesPart) Health() map[string]plan.Health {
 	return out
 }
 
-type sourcePart struct{ *gitsync.Mirror }
+type sourcePart struct {
+	*gitsync.Mirror
+	bring func(ctx context.Context, commit source.ID) error // from another node
+}
+
+// Bring has a commit here that another node has.
+func (s sourcePart) Bring(ctx context.Context, commit source.ID) error {
+	if s.Has(commit) {
+		return nil
+	}
+	return s.bring(ctx, commit)
+}
 
 func (s sourcePart) Head(_ context.Context, ref string) (source.ID, bool, error) {
 	id, err := s.Mirror.Head(ref)

@@ -60,6 +60,19 @@ func (m *Mirror) Pins(environment string) []source.ID {
 	return list
 }
 
+// AllPins lists what is pinned, by environment.
+func (m *Mirror) AllPins() map[string][]source.ID {
+	all := map[string][]source.ID{}
+	refs := m.repo.Refs()
+	for _, name := range slices.Sorted(maps.Keys(refs)) {
+		rest, ok := strings.CutPrefix(name, pinRefs)
+		if environment, id, two := strings.Cut(rest, "/"); ok && two {
+			all[environment] = append(all[environment], source.ID(id))
+		}
+	}
+	return all
+}
+
 func pinName(environment string, commit source.ID) (string, error) {
 	name := pinRefs + environment + "/" + string(commit)
 	if strings.Contains(environment, "/") {
