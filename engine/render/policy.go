@@ -39,6 +39,31 @@ func policyOf(name string, v cue.Value, c *valueProblems) (Policy, error) {
 	return p, err
 }
 
+// previewsOf reads what shoal.cue says of previews into each environment.
+func previewsOf(v cue.Value, c *valueProblems, environments []Environment) error {
+	at := v.LookupPath(cue.ParsePath("previews"))
+	if !at.Exists() {
+		return nil
+	}
+	b, err := at.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	for i := range environments {
+		p := &environments[i].Policy
+		p.Previews = b
+		if p.Lines == nil {
+			p.Lines = map[string]int{}
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(b, &fields); err != nil {
+			return err
+		}
+		p.walk(c, []string{"previews"}, fields)
+	}
+	return nil
+}
+
 // walk notes where the fields of a value stand. What a list holds stands where the list does.
 func (p *Policy) walk(c *valueProblems, path []string, v any) {
 	p.note(c, path)

@@ -26,6 +26,8 @@ type Environment struct {
 type Policy struct {
 	JSON  []byte         // after, promote, gates, hotfix, same: those that are set
 	Lines map[string]int // of their fields in shoal.cue, by path: "environments.production.gates.soak"
+	// Previews is what shoal.cue says of previews, for package preview to read: each environment of a repository has it; nil: nothing.
+	Previews []byte
 }
 
 // Line is where a field stands in shoal.cue, or else the nearest above it that stands there; 0: none does.

@@ -126,6 +126,10 @@ func decodeEnvironments(v cue.Value, c *valueProblems) ([]Environment, Problems)
 	if len(c.out) > 0 {
 		return nil, bounded(c.out, "")
 	}
+	if err := previewsOf(v, c, out); err != nil {
+		c.add(err)
+		return nil, bounded(c.out, "")
+	}
 	slices.SortFunc(out, func(a, b Environment) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }

@@ -30,7 +30,7 @@ environments: dev: {reff: "main"}
 environments: Two: ref: "main"
 environments: three: {ref: 3, after: ["dev"], gates: soak: "long", quota: {}}
 environments: four: {ref: "main", atomik: true}
-previews: {}
+previews: quotas: 3
 `, `shoal.cue:7: environments.dev.ref: is required but not set
 shoal.cue:7: environments.dev.reff: no such field; did you mean ref?
 shoal.cue:8: environments.Two: is no name: expected lower-case letters, digits and -, at most 63, a letter or digit first and last
@@ -38,7 +38,7 @@ shoal.cue:9: environments.three.gates.soak: "long" does not match"^([0-9]+(d|h|m
 shoal.cue:9: environments.three.quota: quota is not supported yet
 shoal.cue:9: environments.three.ref: conflicting values 3 and =~"^[^ ~^:?*\\[\\\\]+$" (mismatched types int and string)
 shoal.cue:10: environments.four.atomik: no such field; did you mean atomic?
-shoal.cue:11: previews: previews are not supported yet
+shoal.cue:11: previews.quotas: no such field
 `},
 		"syntax":      {"package shoal\nenvironments: {\n", "shoal.cue:2: expected '}', found 'EOF'\n"},
 		"not written": {"package shoal\n", ""},

@@ -191,6 +191,8 @@ func (r *Renderer) Environments(ctx context.Context, tree source.Tree) ([]render
 	environments, problems, err := run.environments(ctx)
 	if err == nil && len(problems) == 0 {
 		_, problems = promote.Repository(environments)
+		_, _, more := promote.Previews(environments, "")
+		problems = append(problems, more...).Sorted()
 	}
 	if len(problems) > 0 {
 		environments = nil
