@@ -53,7 +53,8 @@ type Deployer struct {
 	searched map[string]source.ID // by vanished environment: no word retires it in this commit and those before it
 	rendered map[string]string    // by environment: what was tried last to render all that it runs, in vain
 
-	lastList atomic.Pointer[list] // that was read last
+	lastList atomic.Pointer[list]     // that was read last
+	watched  atomic.Pointer[[]string] // refs that are followed beside those of environments
 
 	mu       sync.Mutex // guards what follows
 	verdicts map[string]Verdict
@@ -119,6 +120,9 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	refs := make([]string, len(list.environments))
 	for i, env := range list.environments {
 		refs[i] = env.Ref
+	}
+	if more := d.watched.Load(); more != nil {
+		refs = append(refs, *more...)
 	}
 	d.opt.Source.Follow(refs)
 	d.forget(func(name string) bool { return name == "" || !list.declares(name) && d.active(name) == nil })

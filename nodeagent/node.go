@@ -33,6 +33,8 @@ type Node struct {
 	Warnings func() []string // of the host
 	Pulls    func() []api.Pull
 	Facts    RingFacts
+	// Previewing looks after previews; nil: nobody does.
+	Previewing *Previewing
 	// Down ends what runs here, in order, within grace: the machine is about to go.
 	Down func(ctx context.Context, grace time.Duration) error
 }

@@ -34,6 +34,7 @@ type agentOptions struct {
 	repositoryKey           string
 	knownHosts              []string
 	webhookSecret           string
+	forgeToken              string
 	gossip, peers           string
 	join                    []string
 	token                   string
@@ -112,6 +113,7 @@ func (o *agentOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.repositoryToken, "repository-token", os.Getenv("SHOAL_REPOSITORY_TOKEN"), "token for --repository over https; $SHOAL_REPOSITORY_TOKEN")
 	f.StringVar(&o.repositoryKey, "repository-key", "", "file with the private key for --repository over ssh")
 	f.StringSliceVar(&o.knownHosts, "repository-known-hosts", nil, "files with the host keys for --repository over ssh; required there")
+	f.StringVar(&o.forgeToken, "forge-token", os.Getenv("SHOAL_FORGE_TOKEN"), "token for the API of the forge that hosts --repository: previews of pull requests want it; $SHOAL_FORGE_TOKEN")
 	f.StringVar(&o.webhookSecret, "webhook-secret", os.Getenv("SHOAL_WEBHOOK_SECRET"), "secret of a forge's webhooks to /webhook on the Git server's port; $SHOAL_WEBHOOK_SECRET")
 	f.StringVar(&o.gossip, "gossip", ":7946", "address and port of the gossip among nodes; without an address, that of --address")
 	f.StringVar(&o.peers, "peers", ":7947", "address and port on which other nodes are answered")

@@ -76,6 +76,7 @@ type machine struct {
 	claims     *nodeagent.Claims
 	agent      *nodeagent.Agent
 	deployer   *nodeagent.Deployer
+	previewing *nodeagent.Previewing
 	node       *nodeagent.Node
 	journal    *nodeagent.Journal
 	looks      *looks
@@ -321,6 +322,8 @@ func (m *machine) wire() {
 		Facts: m.ringFactsFor(),
 		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list, Down: m.shutdown,
 	}
+	m.previewing = m.newPreviewing()
+	m.node.Previewing = m.previewing
 	m.disk = newDiskWatch(m)
 	m.flows = newFlowWatch(m.log)
 	m.peering.deployer.Store(m.deployer)
@@ -346,6 +349,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return api.NewPodsServer(m.node.Here(), m.log).Serve(ctx, m.peers.Commands()) })
 	g.Go(func() error { return m.looks.run(ctx) })
 	g.Go(func() error { return m.promoting().Run(ctx) })
+	g.Go(func() error { return m.previewing.Run(ctx) })
 	g.Go(func() error { return m.followPreviews(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
 	g.Go(func() error { return m.renderWanted(ctx) })
@@ -363,7 +367,7 @@ func (m *machine) run(ctx context.Context) error {
 		}
 		mux := http.NewServeMux()
 		mux.Handle("/", server)
-		mux.Handle("/webhook", githost.Webhook(m.opt.webhookSecret, m.mirror.Wake))
+		mux.Handle("/webhook", githost.Webhook(m.opt.webhookSecret, func() { m.mirror.Wake(); m.previewing.Wake() }))
 		g.Go(func() error { return serve(ctx, l, mux) })
 	}
 	g.Go(func() error { return m.collect(ctx) })

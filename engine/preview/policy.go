@@ -78,6 +78,9 @@ func patternOK(p string) bool {
 	return !strings.Contains(strings.TrimSuffix(p, "/**"), "**")
 }
 
+// Fits says whether a branch is one of the policy's pattern.
+func (p Policy) Fits(branch string) bool { return p.From != FromPulls && matches(p.From, branch) }
+
 // matches says whether a branch is one of a pattern: "*" stands for anything but a slash, "/**" at the end for all below.
 func matches(pattern, branch string) bool {
 	below, deep := strings.CutSuffix(pattern, "/**")

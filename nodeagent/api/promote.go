@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	"github.com/shoal-dev/shoal/engine/diff"
+	"github.com/shoal-dev/shoal/engine/preview"
 	"github.com/shoal-dev/shoal/engine/promote"
 )
 
@@ -98,6 +99,25 @@ type promoteBackend interface {
 	Promote(ctx context.Context, req PromoteRequest) (Promoted, error)
 	Envs(ctx context.Context, environment string) (Envs, error)
 	History(ctx context.Context, environment string, most int) ([]promote.Event, error)
+	Previews(ctx context.Context) (Previews, error)
+	WakePreview(ctx context.Context, name string) error
+	Receipt(ctx context.Context, name string) (preview.Receipt, error)
+}
+
+// Previews are those that should be there, and the pull requests that have none.
+type Previews struct {
+	Previews []PreviewOf       `json:"previews"`
+	Waiting  []preview.Waiting `json:"waiting,omitempty"` // as far as the node knows that was asked: who leads does
+}
+
+// PreviewOf is one preview.
+type PreviewOf struct {
+	preview.Have
+	Active   string   `json:"active,omitempty"` // commit that runs
+	Ready    bool     `json:"ready"`
+	Ill      string   `json:"ill,omitempty"`
+	Problems []string `json:"problems,omitempty"`
+	Ports    []string `json:"ports,omitempty"` // "web:30412"
 }
 
 func (s *Server) promotions(mux *http.ServeMux, b promoteBackend) {
@@ -107,6 +127,11 @@ func (s *Server) promotions(mux *http.ServeMux, b promoteBackend) {
 			return nil, fmt.Errorf("request: %w", err)
 		}
 		return b.Promote(r.Context(), req)
+	}))
+	mux.HandleFunc("GET /v1/previews", s.answer(func(r *http.Request) (any, error) { return b.Previews(r.Context()) }))
+	mux.HandleFunc("GET /v1/previews/{name}/receipt", s.answer(func(r *http.Request) (any, error) { return b.Receipt(r.Context(), r.PathValue("name")) }))
+	mux.HandleFunc("POST /v1/previews/{name}/wake", s.answer(func(r *http.Request) (any, error) {
+		return struct{}{}, b.WakePreview(r.Context(), r.PathValue("name"))
 	}))
 	mux.HandleFunc("GET /v1/envs", s.answer(func(r *http.Request) (any, error) { return b.Envs(r.Context(), r.URL.Query().Get("environment")) }))
 	mux.HandleFunc("GET /v1/environments/{name}/history", s.answer(func(r *http.Request) (any, error) {
@@ -128,4 +153,19 @@ func (c *Client) Envs(ctx context.Context, environment string) (e Envs, err erro
 // History asks what happened to an environment, by its branch, newest first.
 func (c *Client) History(ctx context.Context, environment string) (events []promote.Event, err error) {
 	return events, c.get(ctx, "environments/"+url.PathEscape(environment)+"/history", url.Values{}, &events)
+}
+
+// Previews asks which previews there are.
+func (c *Client) Previews(ctx context.Context) (p Previews, err error) {
+	return p, c.get(ctx, "previews", url.Values{}, &p)
+}
+
+// WakePreview has the pods of a preview start that sleeps.
+func (c *Client) WakePreview(ctx context.Context, name string) error {
+	return c.post(ctx, "previews/"+url.PathEscape(name)+"/wake", nil, &struct{}{})
+}
+
+// Receipt asks what is left of a preview that is gone.
+func (c *Client) Receipt(ctx context.Context, name string) (r preview.Receipt, err error) {
+	return r, c.get(ctx, "previews/"+url.PathEscape(name)+"/receipt", url.Values{}, &r)
 }

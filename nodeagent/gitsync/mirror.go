@@ -145,6 +145,9 @@ func (m *Mirror) Follow(refs []string) {
 	}
 }
 
+// Builtin says that the mirror is the repository itself: there is no host to fetch from.
+func (m *Mirror) Builtin() bool { return m.opt.URL == "" }
+
 // Shallow lists the commits where history ends although they name parents.
 func (m *Mirror) Shallow() []source.ID { return toIDs(m.repo.Shallow()) }
 
