@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/place"
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/trust"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 )
 
@@ -368,9 +369,12 @@ func (f *forge) takeOver(ctx context.Context, from place.NodeID, theirs forgeSig
 	return nil
 }
 
-// merged is what stands with what another node has: nothing is taken away because another node lacks it.
+// merged is what stands with what another node has: nothing is taken away because another node lacks it, but for an approval
+// that was withdrawn.
 func merged(stand, theirs []source.Ref) []source.Ref {
-	out := slices.Clone(stand)
+	out := slices.DeleteFunc(slices.Clone(stand), func(r source.Ref) bool {
+		return strings.HasPrefix(r.Name, trust.ApprovalRefs) && !slices.ContainsFunc(theirs, func(o source.Ref) bool { return o.Name == r.Name })
+	})
 	for _, r := range theirs {
 		if i, found := slices.BinarySearchFunc(out, r.Name, func(o source.Ref, name string) int {
 			return strings.Compare(o.Name, name)

@@ -36,5 +36,6 @@
 //
 // A signature covers a commit's exact bytes less the signature. A commit or tag that two programs could read in two ways is refused.
 //
-// An expired key is worth nothing, whatever time its commit claims; Range.Late lets commits count that were made before.
+// An expired key is worth nothing, whatever time its commit claims; Range.Late lets commits count that were made before and that somebody
+// with a good key has merged or promoted since.
 package trust

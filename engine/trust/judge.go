@@ -29,8 +29,8 @@ type Range struct {
 	// Commits are all that the tip reaches and Last does not, on all lines, each after its parents; the last is the tip.
 	Commits []Commit
 	Now     time.Time
-	// Late is for how long after a key has expired commits still count that it signed before, by their own time. Promotions of
-	// old commits need it; who has stolen an expired key may use it. Zero is the strict choice.
+	// Late is for how long after a key has expired commits still count that it signed before, by their own time, if they come in
+	// by a merge or a promotion that a good key has signed. Promotions of old commits need it. Zero is the strict choice.
 	Late time.Duration
 }
 
@@ -335,12 +335,16 @@ func (j *judge) standing(i int) *Flaw {
 			return &Flaw{Revoked, fmt.Sprintf("key %s of %s was removed from keys/ by commit %s", id, n.signer.Principal, j.nodes[c.at].ID.Short())}
 		}
 	}
+	late := j.Late
+	if n.line {
+		late = 0
+	}
 	for _, k := range j.rules(i) {
 		key := k.key(id)
 		if key == nil {
 			continue
 		}
-		if flaw := key.good(n.Committer.When, j.Now, j.Late); flaw != nil {
+		if flaw := key.good(n.Committer.When, j.Now, late); flaw != nil {
 			return flaw
 		}
 		if err := k.allows(key.Principal, j.Environment, !n.line, j.Commits[i].Paths); err != nil {

@@ -262,24 +262,30 @@ func TestFeature_G10_widened(t *testing.T) {
 	}
 }
 
-// TestFault_G16_expired sees that the time a commit claims does not bring an expired key back, except within Late.
+// TestFault_G16_expired sees that the time a commit claims does not bring an expired key back, except within Late and where
+// somebody with a good key has brought it in.
 func TestFault_G16_expired(t *testing.T) {
 	h := newHistory(t)
 	h.ids["last"] = source.ObjectID("commit", []byte("last"))
 	h.add("a ada last", nil) // made an hour before noon
+	h.add("m bob last,a", nil)
+	alone, merged := []Commit{h.all["a"]}, []Commit{h.all["a"], h.all["m"]}
 	for _, c := range []struct {
 		options string
 		late    time.Duration
+		commits []Commit
 		want    string
 	}{
-		{`valid-before="20260302120000Z"`, 0, "trusted: 1 commits"},
-		{`valid-before="202603021159Z"`, 0, "a: expired key: key <ada> of ada expired at 2026-03-02T11:59:00Z"},
-		{`valid-before="202603021159Z"`, time.Minute, "trusted: 1 commits"},
-		{`valid-before="202603021059Z"`, 24 * time.Hour, "a: expired key: key <ada> of ada expired at 2026-03-02T10:59:00Z"},
-		{`valid-after="202603021100Z"`, 0, "trusted: 1 commits"},
-		{`valid-after="202603021130Z"`, 0, "a: expired key: key <ada> of ada is good from 2026-03-02T11:30:00Z only"},
-		{`valid-after="20260301Z",valid-before="20260303Z",namespaces="file,git"`, 0, "trusted: 1 commits"},
-		{`namespaces="file"`, 0, "a: unknown key: signed by key <ada>, which is not in keys/"},
+		{`valid-before="20260302120000Z"`, 0, alone, "trusted: 1 commits"},
+		{`valid-before="202603021159Z"`, 0, alone, "a: expired key: key <ada> of ada expired at 2026-03-02T11:59:00Z"},
+		{`valid-before="202603021159Z"`, time.Minute, alone, "a: expired key: key <ada> of ada expired at 2026-03-02T11:59:00Z"},
+		{`valid-before="202603021159Z"`, time.Minute, merged, "trusted: 2 commits"},
+		{`valid-before="202603021159Z"`, 59 * time.Second, merged, "a: expired key: key <ada> of ada expired at 2026-03-02T11:59:00Z"},
+		{`valid-before="202603021059Z"`, 24 * time.Hour, merged, "a: expired key: key <ada> of ada expired at 2026-03-02T10:59:00Z"},
+		{`valid-after="202603021100Z"`, 0, alone, "trusted: 1 commits"},
+		{`valid-after="202603021130Z"`, 0, alone, "a: expired key: key <ada> of ada is good from 2026-03-02T11:30:00Z only"},
+		{`valid-after="20260301Z",valid-before="20260303Z",namespaces="file,git"`, 0, alone, "trusted: 1 commits"},
+		{`namespaces="file"`, 0, alone, "a: unknown key: signed by key <ada>, which is not in keys/"},
 	} {
 		fsys := keysFS(t, required, "ada", "bob")
 		lines := string(fsys["keys/signers"].Data)
@@ -288,7 +294,7 @@ func TestFault_G16_expired(t *testing.T) {
 		if len(ps) > 0 {
 			t.Fatal(ps)
 		}
-		r := Range{Environment: "dev", Last: h.ids["last"], Active: k, Commits: []Commit{h.all["a"]}, Now: noon, Late: c.late}
+		r := Range{Environment: "dev", Last: h.ids["last"], Active: k, Commits: c.commits, Now: noon, Late: c.late}
 		if got := verdict(h, Judge(r)); got != c.want {
 			t.Errorf("%s: %s\nwant %s", c.options, got, c.want)
 		}

@@ -20,7 +20,9 @@
 // accepted is not the mirror's to know: the caller pins it (Pin), and then no forced push, no collection upstream
 // and no merge of packs here takes it away. A branch that is gone on the host stays here (GoneError).
 //
-//   - The default branch is followed, and those that Follow names: a forge may have thousands of others.
+//   - The default branch is followed, and those that Follow names: a forge may have thousands of others. Besides, the tags below
+//     trust.ApprovalRefs of commits that are here, 4096 at most. They come last and by themselves; a tag that cannot be taken holds
+//     nothing else back. One that is gone on the host was withdrawn, and is gone here.
 //   - The first fetch takes Options.Depth commits; later ones all that is new, in one round: "want tip, have these,
 //     done". If that breaks a bound, or the host cannot answer it, as after a rewrite of what lies behind the
 //     shallow boundary, the tip is taken afresh with Depth commits, into the same repository.

@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/trust"
 	"github.com/shoal-dev/shoal/internal/deadline"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
 
-// RefChange is a followed branch that is elsewhere than before. The mirror's ref is at New already: it says what
+// RefChange is a followed branch or an approval that is elsewhere than before; New is "" for an approval that was withdrawn. The mirror's ref is at New already: it says what
 // the host has. Whether an environment goes along is for source.Policy to judge by Relation to the commit that was
 // accepted last.
 type RefChange struct {
@@ -73,6 +74,18 @@ func (m *Mirror) fetch(ctx context.Context) ([]RefChange, error) {
 	if err != nil {
 		return nil, err
 	}
+	changes, err := m.fetchBranches(ctx, &r, a, begun)
+	if _, gone := errors.AsType[*GoneError](err); err == nil || gone {
+		changes = append(changes, m.approvals(ctx, a)...)
+	}
+	return changes, err
+}
+
+// fetchBranches does it for the branches that are followed, by what the host says of its refs. r is another one after a
+// conversation that had to begin anew.
+func (m *Mirror) fetchBranches(ctx context.Context, at *remote, a *advert, begun int64) (_ []RefChange, err error) {
+	r := *at
+	defer func() { *at = r }()
 	if err := m.noteClaim(ctx, a, begun); err != nil { // first: a commit is never known without whose it is
 		return nil, err
 	}
@@ -170,6 +183,7 @@ const maxHaves = 256
 // haves lists what the mirror has: tips of branches, then pins.
 func (m *Mirror) haves() []bare.Hash {
 	refs := m.repo.Refs()
+	maps.DeleteFunc(refs, func(name string, _ bare.Hash) bool { return strings.HasPrefix(name, trust.ApprovalRefs) })
 	names := slices.Collect(maps.Keys(refs))
 	slices.SortFunc(names, func(a, b string) int {
 		if pa, pb := strings.HasPrefix(a, hiddenRefs), strings.HasPrefix(b, hiddenRefs); pa != pb {

@@ -39,7 +39,8 @@ type Mirror struct {
 	fetching sync.Mutex               // one fetch at a time
 	taking   sync.Mutex               // one TakeFrom at a time
 	claim    atomic.Pointer[source.Claim]
-	claimAt  int64 // guarded by fetching: claim is at least as new, in ms of deadline.Now; 0: it is from the disk
+	refused  map[bare.Hash]int // guarded by fetching: tags that are no approvals, and how often they did not come
+	claimAt  int64             // guarded by fetching: claim is at least as new, in ms of deadline.Now; 0: it is from the disk
 	wake     chan struct{}
 	updates  chan Update
 	seen     atomic.Int64 // when the last fetch of Run that worked began, in ms of deadline.Now
