@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/trust"
 )
 
 // DeployOptions are what a Deployer is made of; all but Ring, Renders and Claims are required.
@@ -56,8 +57,11 @@ type Deployer struct {
 	lastList atomic.Pointer[list]     // that was read last
 	watched  atomic.Pointer[[]string] // refs that are followed beside those of environments
 
+	judgements map[string]judgement // of who signed commits
+
 	mu       sync.Mutex // guards what follows
 	verdicts map[string]Verdict
+	keys     map[source.Item]*trust.Keys     // by what stands under keys/ in a tree
 	gone     map[string]string               // vanished environments: what is to be done, in words
 	places   map[string]map[desired.Key]spot // of each object, by environment, as last rendered
 }
@@ -111,6 +115,9 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	if list == nil {
 		return nil, nil // without a default branch nothing is declared, and nothing vanished
 	}
+	if list.early {
+		return nil, d.renderActive(ctx, list)
+	}
 	d.lastList.Store(list)
 	if len(list.problems) > 0 {
 		v := Verdict{Environment: "", Ref: d.opt.Branch, Problems: list.problems}
@@ -126,6 +133,9 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	}
 	d.opt.Source.Follow(refs)
 	d.forget(func(name string) bool { return name == "" || !list.declares(name) && d.active(name) == nil })
+	if len(list.distrusted) > 0 {
+		d.note(Verdict{Ref: d.opt.Branch, Problems: list.distrusted})
+	}
 	var out []Verdict
 	for {
 		verdicts, err := d.round(ctx, list, progress)
@@ -182,6 +192,8 @@ type list struct {
 	commit       source.ID
 	environments []render.Environment
 	problems     render.Problems
+	distrusted   render.Problems // why it is not of the newest commit
+	early        bool            // what is active is not here yet, and so it is not known which commit to read
 
 	previews []render.Environment
 	shows    map[string]source.ID // the commit that each preview shows
@@ -201,8 +213,16 @@ func (d *Deployer) list(ctx context.Context) (*list, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	l, err := d.listOf(ctx, head)
+	commit, problems, err := d.trustedHead(ctx, head)
+	if err != nil {
+		return nil, err
+	}
+	if commit == "" || commit == head && problems != nil {
+		return &list{commit: head, problems: problems, early: commit == ""}, nil
+	}
+	l, err := d.listOf(ctx, commit)
 	if err == nil {
+		l.distrusted = problems
 		l.previews, l.shows = d.previews(l.environments)
 	}
 	return l, err
@@ -287,6 +307,9 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 			v.Problems = render.Problems{{File: env.Ref, Text: why}}
 			return v
 		}
+	}
+	if !isPreview && d.distrusted(ctx, env, active, &v, progress) {
+		return v
 	}
 	meta, err := d.opt.Source.Commit(ctx, commit)
 	if err != nil {

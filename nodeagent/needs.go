@@ -135,6 +135,7 @@ type Source interface {
 	AllPins() map[string][]source.ID // by environment
 	// Bring has a commit here that another node has, if it is not here.
 	Bring(ctx context.Context, commit source.ID) error
+	History
 }
 
 // Renderer evaluates and compiles apps in its sandbox, and remembers what it has done before.

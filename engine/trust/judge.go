@@ -20,6 +20,7 @@ type Commit struct {
 
 // Range is what is to be judged.
 type Range struct {
+	// Environment is the one that the tip is for; "" if it is for none, so that only keys and paths count.
 	Environment string
 	// Last is the commit that was trusted last, Active its keys/. With Last "" there is none yet, and Active is what somebody vouches for.
 	Last   source.ID
@@ -347,7 +348,7 @@ func (j *judge) standing(i int) *Flaw {
 		if flaw := key.good(n.Committer.When, j.Now, late); flaw != nil {
 			return flaw
 		}
-		if err := k.allows(key.Principal, j.Environment, !n.line, j.Commits[i].Paths); err != nil {
+		if err := k.allows(key.Principal, j.Environment, !n.line || j.Environment == "", j.Commits[i].Paths); err != nil {
 			return &Flaw{Rights, err.Error()}
 		}
 	}

@@ -433,3 +433,21 @@ func TestJudgeBounds(t *testing.T) {
 		t.Errorf("%d commits: %v", len(r.Commits), v)
 	}
 }
+
+// TestRangeOfNoEnvironment sees that where a commit is for no environment keys and paths count, and environments do not.
+func TestRangeOfNoEnvironment(t *testing.T) {
+	h := newHistory(t)
+	h.ids["last"] = source.ObjectID("commit", []byte("last"))
+	k := keysOf(t, required+"principals: {ada: {environments: [dev]}, bob: {paths: [docs/**]}, eve: {environments: []}}\n", "ada", "bob", "eve")
+	for signer, want := range map[string]string{
+		"ada": "trusted: 1 commits",
+		"bob": `a: outside its rights: "apps/x" is outside the paths that keys/trust.yaml gives bob`,
+		"eve": "a: outside its rights: keys/trust.yaml lets eve sign in no environment",
+		"new": "a: unknown key: signed by key <new>, which is not in keys/",
+	} {
+		h.add("a "+signer+" last apps/x", nil)
+		if got := verdict(h, Judge(Range{Last: h.ids["last"], Active: k, Commits: []Commit{h.all["a"]}, Now: noon})); got != want {
+			t.Errorf("%s: %s\nwant %s", signer, got, want)
+		}
+	}
+}

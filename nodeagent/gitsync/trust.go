@@ -2,6 +2,7 @@ package gitsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -32,7 +33,7 @@ func (m *Mirror) Objects() source.Objects { return objects{m} }
 
 // Since lists the commits that tip reaches and last does not, each after its parents, and which parents of theirs last reaches.
 // cut says that the history of last is not here to its end, so that some of them may be its ancestors. More than max
-// commits are an error.
+// commits are an error with a method TooMuch.
 func (m *Mirror) Since(ctx context.Context, last, tip source.ID, max int) (commits, known []source.ID, cut bool, err error) {
 	from, err := toHash(last)
 	if err != nil {
@@ -44,7 +45,11 @@ func (m *Mirror) Since(ctx context.Context, last, tip source.ID, max int) (commi
 	}
 	s, err := bare.Since(ctx, m.repo, from, to, max)
 	if err != nil {
-		return nil, nil, false, fmt.Errorf("history from %s to %s: %w", last.Short(), tip.Short(), err)
+		err = fmt.Errorf("history from %s to %s: %w", last.Short(), tip.Short(), err)
+		if _, long := errors.AsType[*bare.LimitError](err); long {
+			err = &tooMuchError{err}
+		}
+		return nil, nil, false, err
 	}
 	return toIDs(s.Commits), toIDs(s.Known), s.Cut, nil
 }
@@ -59,3 +64,10 @@ func (m *Mirror) RefsBelow(prefix string, max int) []source.Ref {
 	}
 	return out
 }
+
+// tooMuchError says that something is longer than the caller wants to read: it will be so the next time too.
+type tooMuchError struct{ error }
+
+func (e *tooMuchError) Unwrap() error { return e.error }
+
+func (e *tooMuchError) TooMuch() bool { return true }
