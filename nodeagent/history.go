@@ -12,8 +12,8 @@ import (
 
 // Bounds of what is read of a history to judge one commit.
 const (
-	maxHistory = 500    // commits of an environment's branch
-	maxRange   = 10_000 // commits that come in
+	maxHistory  = 500    // commits of an environment's branch
+	maxComingIn = 10_000 // commits that come in
 )
 
 // firstParents are the commits from tip back by first parents, newest first, until one of them is end, which is not among
@@ -74,8 +74,8 @@ func (d *Deployer) incoming(ctx context.Context, base, tip source.ID) ([]source.
 		}
 		marks[id] |= mark
 		if _, ok := commits[id]; !ok {
-			if len(commits) >= 2*maxRange {
-				return fmt.Errorf("more than %d commits between %s and %s", maxRange, base.Short(), tip.Short())
+			if len(commits) >= 2*maxComingIn {
+				return fmt.Errorf("more than %d commits between %s and %s", maxComingIn, base.Short(), tip.Short())
 			}
 			c, err := d.opt.Source.Commit(ctx, id)
 			if err != nil {

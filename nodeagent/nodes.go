@@ -27,7 +27,8 @@ type RingFacts struct {
 	Dial     func(ctx context.Context, node place.NodeID) (net.Conn, error)
 	HoldsKey func() bool // whether this node can take machines in
 	Keys     func() api.Keys
-	Forge    func() *api.Forge // nil: the same as one that gives nil
+	Forge    func() *api.Forge                              // nil: the same as one that gives nil
+	RingKey  func(ctx context.Context) (api.RingKey, error) // that the ring signs by
 	// Rotate exchanges keys on all nodes: "keys" or "authority".
 	Rotate func(ctx context.Context, what string) (api.Rotation, error)
 	// Unseat has a node that is to leave give up its seat, and waits for that; it does nothing if it has none.
@@ -177,6 +178,9 @@ func (n *Node) Change(ctx context.Context, name, what string) error {
 	}
 	return err
 }
+
+// RingKey is the public key that the ring signs by.
+func (n *Node) RingKey(ctx context.Context) (api.RingKey, error) { return n.Facts.RingKey(ctx) }
 
 // Rotate exchanges keys on all nodes.
 func (n *Node) Rotate(ctx context.Context, what string) (api.Rotation, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/internal/wallclock"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/renderer"
 )
@@ -169,7 +170,7 @@ func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check [DIR]", Short: "Find every mistake in a repository of manifests",
 		Long: `Renders every environment that shoal.cue declares (or the one of -e) as a node would, and prints every problem
-with its file and line. Needs no agent and no root.`,
+with its file and line; so it does with keys/ (docs/trust.md). Needs no agent and no root.`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := openLocal(dirOf(args))
@@ -208,6 +209,7 @@ func check(ctx context.Context, l *local, only string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	problems = append(problems, checkKeys(tree, environments, wallclock.Now(), w)...)
 	found := false
 	for _, env := range environments {
 		if only != "" && env.Name != only {

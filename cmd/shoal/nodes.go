@@ -103,7 +103,7 @@ func dash(s string) string {
 }
 
 func newRing(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "ring", Short: "How the ring is, its keys and its repository", Args: exactly(0, "status, rotate or claim")}
+	cmd := &cobra.Command{Use: "ring", Short: "How the ring is, its keys and its repository", Args: exactly(0, "status, rotate, claim or key")}
 	status := &cobra.Command{
 		Use: "status", Short: "Members, voters, and how far each node is", Args: exactly(0, "no arguments"),
 		Long: `Asks every node how far its copy of the ledger is, and what its own render of each environment came to. Nodes that have applied the
@@ -117,7 +117,7 @@ same entries have the same state hash; nodes that have rendered the same commit 
 		},
 	}
 	g.outputFlag(status)
-	cmd.AddCommand(status, newRotate(g), newClaim(g))
+	cmd.AddCommand(status, newRotate(g), newClaim(g), newRingKey(g))
 	return cmd
 }
 

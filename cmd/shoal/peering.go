@@ -34,17 +34,18 @@ import (
 
 // What nodes ask of each other, beside what package peers does itself.
 const (
-	pathSubmit = "/ledger/submit" // raw entries, to the leader
-	pathBlobs  = "/content/blobs" // bytes by digest, to any node
-	pathLease  = "/lease"         // a renewal, to the leader
-	pathVote   = "/vote"          // a render, to the leader
-	pathTake   = "/git/take"      // commits that the asking node has, to a voter
-	pathForge  = "/git/forge"     // what a node has seen of the forge
-	pathImage  = "/image"         // an image that the asking node has, to a voter
-	pathWhere  = "/where"         // how far a node is
-	pathKeys   = "/keys"          // a step of an exchange of keys
-	pathRotate = "/rotate"        // all steps, to the leader
-	pathYield  = "/yield"         // a node is about to leave, to the leader
+	pathSubmit  = "/ledger/submit" // raw entries, to the leader
+	pathBlobs   = "/content/blobs" // bytes by digest, to any node
+	pathLease   = "/lease"         // a renewal, to the leader
+	pathVote    = "/vote"          // a render, to the leader
+	pathTake    = "/git/take"      // commits that the asking node has, to a voter
+	pathForge   = "/git/forge"     // what a node has seen of the forge
+	pathImage   = "/image"         // an image that the asking node has, to a voter
+	pathWhere   = "/where"         // how far a node is
+	pathKeys    = "/keys"          // a step of an exchange of keys
+	pathRotate  = "/rotate"        // all steps, to the leader
+	pathRingKey = "/ringkey"       // the public key that the ring signs by, to the leader
+	pathYield   = "/yield"         // a node is about to leave, to the leader
 )
 
 // clusterLedger is the ledger that runs.
@@ -108,6 +109,7 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathWhere, answerPeer(m.whereAsked))
 	m.peers.Handle("POST "+pathKeys, answerPeer(m.keysAsked))
 	m.peers.Handle("POST "+pathRotate, answerPeer(m.rotateAsked))
+	m.peers.Handle("POST "+pathRingKey, answerPeer(m.ringKeyAsked))
 	m.peers.Handle("POST "+pathYield, answerPeer(m.yieldAsked))
 	m.peers.Serve()
 	return nil

@@ -167,6 +167,7 @@ func (m *machine) ringFactsFor() nodeagent.RingFacts {
 		Unseat:   m.unseat,
 		HoldsKey: m.peers.HoldsKey,
 		Rotate:   m.rotate,
+		RingKey:  m.ringKey,
 		Keys:     func() api.Keys { return m.ownKeys().Keys },
 		Forge:    m.forgeState,
 		Look: func(ctx context.Context, node place.NodeID) (s api.NodeState, err error) {

@@ -50,7 +50,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&g.server, "server", cmp.Or(os.Getenv("SHOAL_SERVER"), "/run/shoal/agent.sock"), "socket of the agent to ask; $SHOAL_SERVER")
 	root.AddCommand(
-		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
+		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newApprove(), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
 		newEnvs(g), newPromote(g), newRollback(g), newHotfix(g), newPin(g), newAudit(g), newPreviews(g),
 		newToken(g), newNodes(g), newRing(g), newChange(g, "cordon", "Keep new pods off a node", ""), newChange(g, "uncordon", "Let pods onto a node again", ""),
 		newChange(g, "drain", "Move a node's pods to other nodes", drainHelp), newRebalance(g), newTaint(g), newChange(g, "remove", "Take a node out of the ring for good", removeHelp), newLeave(g), newShutdown(g),

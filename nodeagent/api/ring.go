@@ -121,6 +121,7 @@ type nodesBackend interface {
 	Rotate(ctx context.Context, what string) (Rotation, error)
 	Claim(ctx context.Context) (Claim, error)
 	TakeClaim(ctx context.Context, shown string) (Claim, error)
+	RingKey(ctx context.Context) (RingKey, error)
 	PlanRebalance(ctx context.Context) (Rebalance, error)
 	Rebalance(ctx context.Context, off bool) error
 }
@@ -138,6 +139,7 @@ func (s *Server) nodes(mux *http.ServeMux, b nodesBackend) {
 	}))
 	s.taints(mux, b)
 	s.claims(mux, b)
+	s.ringKey(mux, b)
 	s.rebalance(mux, b)
 	mux.HandleFunc("POST /v1/rotate/{what}", s.answer(func(r *http.Request) (any, error) { return b.Rotate(r.Context(), r.PathValue("what")) }))
 	mux.HandleFunc("POST /v1/nodes/{name}/{what}", s.answer(func(r *http.Request) (any, error) {
