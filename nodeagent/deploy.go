@@ -85,9 +85,10 @@ type Verdict struct {
 	Activated   time.Time
 	Gates       promote.Verdict // what holds it, if its environment's gates do
 
-	images  []string // references, sorted
-	against string   // what ran when the ring refused it; "" if it did not
-	held    string   // why the ring activates nothing; "" if it does
+	images   []string // references, sorted
+	against  string   // what ran when the ring refused it; "" if it did not
+	standing string   // what it was judged from, if those who signed it may not; "" if they may
+	held     string   // why the ring activates nothing; "" if it does
 }
 
 // NewDeployer makes a Deployer.
@@ -143,8 +144,8 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 		retired, gone := d.vanished(ctx, list, progress)
 		d.letGo(ctx, list)
 		err = errors.Join(err, gone, d.renderActive(ctx, list))
-		// What one environment gave up, another may have been refused for.
-		if err != nil || !retired && !slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Changed }) {
+		// What one environment gave up, another may have been refused for; and the keys that it has now may let others sign.
+		if err != nil || !retired && !slices.ContainsFunc(verdicts, func(v Verdict) bool { return v.Accepted }) {
 			return out, err
 		}
 	}
@@ -254,6 +255,9 @@ func (d *Deployer) judged(ctx context.Context, environment string, commit source
 	}
 	if ok && v.Commit == commit && v.Gates.State != "" {
 		return false // time, people and checks may open what is closed
+	}
+	if ok && v.Commit == commit && v.standing != "" {
+		return d.stillDistrusted(ctx, &v)
 	}
 	if ok && v.Commit == commit {
 		return v.Err == nil && (v.against == "" || v.against == d.running())

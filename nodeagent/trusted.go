@@ -61,7 +61,7 @@ func (d *Deployer) distrusted(ctx context.Context, env render.Environment, activ
 	if v.Problems == nil {
 		return false
 	}
-	v.against = d.running() // what is active decides who may sign
+	v.standing = standing(from.commit) // who may sign is another question when another commit is active
 	for _, p := range v.Problems {
 		fmt.Fprintf(progress, "%s: %s\n", env.Name, p)
 		d.opt.Journal.Add(Event{Object: "Environment " + env.Name, Reason: "NotTrusted", Message: p.String()})
@@ -69,6 +69,14 @@ func (d *Deployer) distrusted(ctx context.Context, env render.Environment, activ
 	fmt.Fprintf(progress, "%s: commit %s is not accepted; what ran goes on\n", env.Name, v.Commit.Short())
 	d.opt.Log.WarnContext(ctx, "commit is not trusted", "environment", env.Name, "commit", v.Commit.Short(), "why", v.Problems.Error())
 	return true
+}
+
+func standing(commit source.ID) string { return "judged from " + string(commit) }
+
+// stillDistrusted says of a commit that was not trusted whether it is judged from the same tree as then.
+func (d *Deployer) stillDistrusted(ctx context.Context, v *Verdict) bool {
+	from, err := d.standFor(ctx, d.active(v.Environment))
+	return err == nil && v.standing == standing(from.commit)
 }
 
 // standFor is what commits of an environment are judged from.

@@ -224,6 +224,13 @@ func TestFault_G16_WhoDeclares(t *testing.T) {
 		}
 	}
 
+	s.signers("ada", "eve")
+	s.commit("ada", "eve is let in")
+	s.sees()
+	if e := s.d.active("mine"); e == nil || s.names[e.Commit.Short()] != "<evil>" {
+		t.Errorf("what was not trusted is not judged again by other keys: %+v", e)
+	}
+
 	// With the first environment on no branch that is the default one, another one says who may declare.
 	s.write("environments", "-dev\nprod env/prod\n")
 	s.commit("ada", "no dev\n\nShoal-Retire: dev\nShoal-Retire: next\nShoal-Retire: mine\nShoal-Retire: own")
