@@ -202,35 +202,57 @@ func (d *Deployer) judgeAnew(ctx context.Context, from stand, environment, ref s
 		return nil, nil
 	}
 	begun := time.Now()
-	var r trust.Range
-	var cut bool
+	r, v, cut, err := d.judgeRange(ctx, from, environment, tip, keys)
+	if _, long := tooMuch(err); long || cut && err == nil && !v.Trusted { // a merge may reach back behind what was fetched of the history
+		more, deep := d.opt.Source.Deepen(ctx)
+		switch {
+		case deep != nil:
+			return nil, deep
+		case more:
+			r, v, cut, err = d.judgeRange(ctx, from, environment, tip, keys)
+		}
+	}
+	why := ""
+	switch text, long := tooMuch(err); {
+	case long:
+		why = fmt.Sprintf("commit %s is not trusted: %s, which is too much to judge at once; let it go there in steps", tip.Short(), text)
+	case err != nil:
+		return nil, err
+	case v.Trusted:
+		d.opt.Log.InfoContext(ctx, "signatures are in order", "environment", environment, "commit", tip.Short(), "commits", len(r.Commits), "took", milliseconds(begun, time.Now()))
+		if from.commit == "" {
+			d.opt.Journal.Add(Event{Object: "Environment " + environment, Reason: "TrustOnFirstUse", Message: fmt.Sprintf("nothing ran here: the keys in commit %s itself say who may sign, from now on", tip.Short())})
+		}
+		return nil, nil
+	default:
+		why = d.whyNot(ctx, v, r, cut)
+	}
+	return render.Problems{{File: ref, Text: why}}, nil
+}
+
+// judgeRange judges a commit from where it is to be judged.
+func (d *Deployer) judgeRange(ctx context.Context, from stand, environment string, tip source.ID, keys *trust.Keys) (r trust.Range, v trust.Verdict, cut bool, err error) {
 	if from.commit == "" {
 		r, err = d.firstOf(environment, tip, keys)
 	} else {
 		r, cut, err = d.rangeOf(ctx, from, environment, tip)
 	}
-	why := ""
-	long, tooLong := errors.AsType[interface {
+	if err == nil {
+		v = trust.Judge(r)
+	}
+	return r, v, cut, err
+}
+
+// tooMuch tells what will be too long to read the next time too.
+func tooMuch(err error) (text string, is bool) {
+	e, is := errors.AsType[interface {
 		error
 		TooMuch() bool
 	}](err)
-	switch {
-	case tooLong && long.TooMuch():
-		why = fmt.Sprintf("commit %s is not trusted: %v, which is too much to judge at once; let it go there in steps", tip.Short(), err)
-	case err != nil:
-		return nil, err
-	default:
-		v := trust.Judge(r)
-		if v.Trusted {
-			d.opt.Log.InfoContext(ctx, "signatures are in order", "environment", environment, "commit", tip.Short(), "commits", len(r.Commits), "took", milliseconds(begun, time.Now()))
-			if from.commit == "" {
-				d.opt.Journal.Add(Event{Object: "Environment " + environment, Reason: "TrustOnFirstUse", Message: fmt.Sprintf("nothing ran here: the keys in commit %s itself say who may sign, from now on", tip.Short())})
-			}
-			return nil, nil
-		}
-		why = d.whyNot(ctx, v, r, cut)
+	if !is || !e.TooMuch() {
+		return "", false
 	}
-	return render.Problems{{File: ref, Text: why}}, nil
+	return err.Error(), true
 }
 
 // opensTo says whether keys/ of an active tree is so broken that nobody could sign, and asks for no signatures either: the ring was of

@@ -25,6 +25,8 @@ func (u *upstream) Since(context.Context, source.ID, source.ID, int) (commits, k
 	return nil, nil, false, errors.New("signatures are read where none is asked for")
 }
 
+func (u *upstream) Deepen(context.Context) (bool, error) { return false, nil }
+
 func (u *upstream) RefsBelow(string, int) []source.Ref { return nil }
 
 // noFiles is a store whose directories are empty.

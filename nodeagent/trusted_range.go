@@ -24,6 +24,8 @@ type History interface {
 	// Since lists the commits that tip reaches and last does not, each after its parents, and which of their parents last
 	// reaches. cut says that some may be ancestors of last whose history is not here. More than max are an error with TooMuch.
 	Since(ctx context.Context, last, tip source.ID, max int) (commits, known []source.ID, cut bool, err error)
+	// Deepen brings the history to its beginning, where it was not fetched whole. It says whether there is more of it now.
+	Deepen(ctx context.Context) (more bool, err error)
 	// RefsBelow lists at most max refs whose names begin with prefix.
 	RefsBelow(prefix string, max int) []source.Ref
 }

@@ -263,6 +263,34 @@ func TestFeature_G10_FirstUse(t *testing.T) {
 	s.step("signed", "", map[string]source.ID{"dev": s.commit("ada", "signed")})
 }
 
+// TestFeature_G10_OldBranch merges a branch that began before what the node has fetched of the history, which nobody had signed.
+func TestFeature_G10_OldBranch(t *testing.T) {
+	s := newSigned(t)
+	s.web("v1")
+	for i := range 10 {
+		s.commit("", fmt.Sprint(i))
+		if i == 2 {
+			s.git("branch", "old")
+		}
+	}
+	s.signers("ada")
+	s.write("keys/trust.yaml", must)
+	one := s.commit("ada", "one")
+	s.mirror.Close()
+	s.depth = 3
+	s.open(t)
+	s.step("the newest three", "", map[string]source.ID{"dev": one})
+	s.git("checkout", "-q", "old")
+	s.web("v2")
+	s.commit("ada", "side")
+	s.git("checkout", "-q", "main")
+	s.git(append(s.by("ada"), "merge", "-q", "--no-ff", "-m", "merge", "old")...)
+	s.step("the history is fetched for it", "", map[string]source.ID{"dev": s.named("merge")})
+	if n := len(s.mirror.Shallow()); n != 0 {
+		t.Errorf("the history ends at %d commits", n)
+	}
+}
+
 // TestFeature_P3_SignedApprovals reads the approvals that git made, by the keys that are active.
 func TestFeature_P3_SignedApprovals(t *testing.T) {
 	s := newSigned(t)

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 // signed is a node that follows a repository of the real git, in which people have keys.
 type signed struct {
 	*deploys
+	depth  int    // of the first fetch; 0: all
 	dir    string // of the clone, which is the forge too
 	mirror *gitsync.Mirror
 	names  map[string]string // of commits and keys, for texts
@@ -38,7 +40,7 @@ func newSigned(t *testing.T) *signed {
 // open has the node follow the repository.
 func (s *signed) open(t testing.TB) {
 	var err error
-	s.mirror, err = gitsync.Open(t.Context(), gitsync.Options{Dir: filepath.Join(t.TempDir(), "git"), URL: "file://" + s.dir, Depth: -1})
+	s.mirror, err = gitsync.Open(t.Context(), gitsync.Options{Dir: filepath.Join(t.TempDir(), "git"), URL: "file://" + s.dir, Depth: cmp.Or(s.depth, -1)})
 	if err != nil {
 		t.Fatal(err)
 	}
