@@ -220,7 +220,7 @@ func (d *Deployer) judgeAnew(ctx context.Context, from stand, environment, ref s
 		return nil, err
 	case v.Trusted:
 		d.opt.Log.InfoContext(ctx, "signatures are in order", "environment", environment, "commit", tip.Short(), "commits", len(r.Commits), "took", milliseconds(begun, time.Now()))
-		if from.commit == "" {
+		if from.commit == "" && environment != "" {
 			d.opt.Journal.Add(Event{Object: "Environment " + environment, Reason: "TrustOnFirstUse", Message: fmt.Sprintf("nothing ran here: the keys in commit %s itself say who may sign, from now on", tip.Short())})
 		}
 		return nil, nil
