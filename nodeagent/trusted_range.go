@@ -1,13 +1,12 @@
 package nodeagent
 
 import (
-	"maps"
-	"slices"
-	"time"
-
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/source"

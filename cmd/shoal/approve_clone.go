@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -146,10 +147,8 @@ func (c *clone) principal(ctx context.Context, keys *trust.Keys) (string, error)
 		return "", fmt.Errorf("user.signingkey: %w\n%s", err, noKeyHint)
 	}
 	for _, k := range keys.Keys() {
-		for _, id := range mine {
-			if k.ID == id {
-				return k.Principal, nil
-			}
+		if slices.Contains(mine, k.ID) {
+			return k.Principal, nil
 		}
 	}
 	return "", fmt.Errorf("keys/ does not list your key %s: somebody whose key is listed adds it (docs/trust.md)", strings.Join(mine, ", "))

@@ -2,6 +2,8 @@ package gitsync
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/shoal-dev/shoal/engine/source"
@@ -48,5 +50,29 @@ func TestFetch(t *testing.T) {
 			u.dir = m.Dir()
 			u.git("fsck", "--strict", "--full")
 		})
+	}
+}
+
+// TestFetchWhatIsNew sees that a host is asked for what is new alone, also when a commit before the known tip is pinned: git
+// acknowledges both then.
+func TestFetchWhatIsNew(t *testing.T) {
+	u := newUpstream(t)
+	a := u.commit("a", map[string]string{"x": "a"})
+	var said strings.Builder
+	m := open(t, Options{URL: u.serve(), Log: slog.New(slog.NewTextHandler(&said, nil))})
+	for _, name := range []string{"b", "c", "d"} {
+		if _, err := m.Fetch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Pin(t.Context(), "dev", source.ID(a)); err != nil {
+			t.Fatal(err)
+		}
+		a = u.commit(name, map[string]string{"x": name})
+	}
+	if list, err := m.Fetch(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if strings.Contains(said.String(), "afresh") {
+		t.Error(said.String())
 	}
 }

@@ -206,13 +206,22 @@ func readDelivery(r io.Reader, ask bare.Ask, caps map[string]bool) (*delivery, e
 			}
 		}
 	}
-	// One NAK, or one ACK of the first common commit: what a host says to a client without multi_ack.
+	// One NAK, or an ACK of the first common commit: what a host says to a client without multi_ack. git says it again for each
+	// further commit of which it has seen by then that the client has it, being a parent of the first one.
 	line, err := next()
 	if err != nil {
 		return nil, err
 	}
 	if line != "NAK" && !strings.HasPrefix(line, "ACK ") {
 		return nil, fmt.Errorf("read answer: %.100q, expected NAK or ACK", line)
+	}
+	for range ask.Have {
+		if ahead, err := b.Peek(8); err != nil || string(ahead[4:]) != "ACK " {
+			break // the pack, or the end of which its reader will tell
+		}
+		if _, err := next(); err != nil {
+			return nil, err
+		}
 	}
 	d.pack = b
 	if caps["side-band-64k"] {
