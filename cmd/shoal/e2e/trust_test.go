@@ -174,13 +174,14 @@ func TestFeature_G10_BuiltInServer(t *testing.T) {
 	p.git("config", "gpg.format", "ssh")
 	p.as("ada")
 	p.Push("one")
-	n.greets("one")
+	at := "http://" + n.address + ":30080/env" // the pod may be on the other node
+	n.Eventually(60*time.Second, func() error { return n.answers(at, "GREETING=one") })
 	p.Write("apps/web/web.cue", oneWeb("unsigned"))
 	p.as("")
 	if said := p.Push("unsigned"); !strings.Contains(said, "is not trusted (unsigned): is not signed") {
 		t.Errorf("the pusher sees\n%s", said)
 	}
-	if err := n.answers(page+"/env", "GREETING=one"); err != nil {
+	if err := n.answers(at, "GREETING=one"); err != nil {
 		t.Error(err)
 	}
 	p.as("ada")
