@@ -34,11 +34,9 @@ type DeployOptions struct {
 	Source   Source
 	Renderer Renderer
 	Images   Images
-	// Signatures tell who signed what; nil: nobody's signature is known.
-	Signatures Signatures
-	Lander     Lander
-	// Sign signs a commit that the ring makes; nil: it is not signed.
-	Sign    func(ctx context.Context, c source.Commit) (source.Commit, error)
+	Lander   Lander
+	// Sign puts the ring's signature into the raw bytes of a commit; nil: the ring has no key.
+	Sign    func(raw []byte) ([]byte, error)
 	Branch  string // the default branch, "refs/heads/main": environments are declared there
 	Journal *Journal
 	Log     *slog.Logger

@@ -11,15 +11,6 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// Signatures says who signed what. A nil one knows nobody's signature.
-type Signatures interface {
-	// Signer is the user whose key signed a commit, and the groups that user is in, by the keys that are active in the environment;
-	// "": nobody's.
-	Signer(ctx context.Context, environment string, commit source.ID) (user string, groups []string, err error)
-	// Approvals are the words that were signed for a commit in an environment by keys that are trusted in it now.
-	Approvals(ctx context.Context, environment string, commits []source.ID) ([]promote.Approval, error)
-}
-
 // asked is a commit that asks to come into an environment, or is only thought of.
 type asked struct {
 	rules     promote.Environment
@@ -120,30 +111,38 @@ func (d *Deployer) owed(ctx context.Context, a asked, events []promote.Event, f 
 	return failed
 }
 
-// people finds who wrote, signed and approved what comes in.
+// people finds who wrote, signed and approved what comes in, by the keys that are active in the environment.
 func (d *Deployer) people(ctx context.Context, a asked, f *promote.Facts) error {
 	approvals := len(a.rules.Gates.Approvals) > 0
 	if !approvals && len(a.rules.Hotfix.By) == 0 {
 		return nil
 	}
-	if d.opt.Signatures != nil && a.candidate != nil {
-		signer, groups, err := d.opt.Signatures.Signer(ctx, a.rules.Name, a.candidate.ID)
-		if err != nil {
-			return err
-		}
-		f.Candidate.Signer, f.ByGroups = signer, groups
-	}
-	if !approvals {
-		return nil
+	from, err := d.standFor(ctx, a.active)
+	if err != nil {
+		return err
 	}
 	tip := f.Of.ID
-	if tip == "" {
+	if f.Candidate.ID != "" {
 		tip = f.Candidate.ID
 	}
 	if tip == "" {
 		return nil
 	}
-	coming, err := d.incoming(ctx, f.Active.ID, tip)
+	signers, err := d.signers(ctx, a.rules.Name, from, tip)
+	if err != nil {
+		return err
+	}
+	if f.Candidate.Signer = signers[f.Candidate.ID]; f.Candidate.Signer != "" {
+		f.ByGroups, _ = from.keys.Groups(f.Candidate.Signer, a.rules.Name)
+	}
+	if !approvals {
+		return nil
+	}
+	brings := tip
+	if f.Of.ID != "" {
+		brings = f.Of.ID
+	}
+	coming, err := d.incoming(ctx, f.Active.ID, brings)
 	if err != nil {
 		return err
 	}
@@ -152,18 +151,35 @@ func (d *Deployer) people(ctx context.Context, a asked, f *promote.Facts) error 
 		for _, p := range []source.Person{c.Author, c.Committer} {
 			people[p.Email], people[p.Name] = true, true
 		}
-		if d.opt.Signatures != nil {
-			signer, _, err := d.opt.Signatures.Signer(ctx, a.rules.Name, c.ID)
-			if err != nil {
-				return err
-			}
-			people[signer] = true
-		}
+		people[signers[c.ID]] = true
 	}
 	delete(people, "")
 	f.Authors = slices.Sorted(maps.Keys(people))
-	if d.opt.Signatures != nil {
-		f.Approvals, err = d.opt.Signatures.Approvals(ctx, a.rules.Name, []source.ID{f.Candidate.ID, f.Of.ID})
+	for _, id := range []source.ID{f.Candidate.ID, f.Of.ID} {
+		if id == "" {
+			continue
+		}
+		counted, _, err := d.Approvals(ctx, a.rules.Name, id, from.keys)
+		if err != nil {
+			return err
+		}
+		f.Approvals = append(f.Approvals, counted...)
 	}
-	return err
+	return nil
+}
+
+// signers is who signed each commit that a tip has and what is active has not; none where there are no keys.
+func (d *Deployer) signers(ctx context.Context, environment string, from stand, tip source.ID) (map[source.ID]string, error) {
+	out := map[source.ID]string{}
+	if from.commit == "" || len(from.keys.Keys()) == 0 {
+		return out, nil
+	}
+	v, err := d.Judge(ctx, environment, from.commit, tip)
+	if err != nil {
+		return nil, err
+	}
+	for _, by := range v.By {
+		out[by.Commit] = by.Principal
+	}
+	return out, nil
 }

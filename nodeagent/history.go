@@ -64,64 +64,19 @@ func (d *Deployer) events(ctx context.Context, tip source.ID) ([]promote.Event, 
 
 // incoming are the commits that tip has and base has not, newest first; all of tip's for a base of "".
 func (d *Deployer) incoming(ctx context.Context, base, tip source.ID) ([]source.Commit, error) {
-	const ours, theirs = 1, 2
-	marks := map[source.ID]int{}
-	commits := map[source.ID]source.Commit{}
-	var queue []source.ID // by time, newest first
-	add := func(id source.ID, mark int) error {
-		if marks[id]&mark == mark {
-			return nil
-		}
-		marks[id] |= mark
-		if _, ok := commits[id]; !ok {
-			if len(commits) >= 2*maxComingIn {
-				return fmt.Errorf("more than %d commits between %s and %s", maxComingIn, base.Short(), tip.Short())
-			}
-			c, err := d.opt.Source.Commit(ctx, id)
-			if err != nil {
-				return fmt.Errorf("read commit %s: %w", id.Short(), err)
-			}
-			commits[id] = c
-		}
-		if slices.Contains(queue, id) {
-			return nil
-		}
-		at, _ := slices.BinarySearchFunc(queue, id, func(a, b source.ID) int {
-			return cmp.Or(commits[b].Committer.When.Compare(commits[a].Committer.When), cmp.Compare(a, b))
-		})
-		queue = slices.Insert(queue, at, id)
-		return nil
+	ids, _, _, err := d.opt.Source.Since(ctx, base, tip, maxComingIn)
+	if err != nil {
+		return nil, fmt.Errorf("what is between %s and %s: %w", cmp.Or(base.Short(), "nothing"), tip.Short(), err)
 	}
-	if err := add(tip, ours); err != nil {
-		return nil, err
-	}
-	if base != "" {
-		if err := add(base, theirs); err != nil {
-			return nil, err
+	out := make([]source.Commit, 0, len(ids))
+	for _, id := range ids {
+		c, err := d.opt.Source.Commit(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("read commit %s: %w", id.Short(), err)
 		}
+		out = append(out, c)
 	}
-	// It ends once all that is left to look at is theirs. Clocks that are off could make that too early, so a few more are looked at.
-	for slack := 0; len(queue) > 0 && slack < 64; {
-		id := queue[0]
-		queue = queue[1:]
-		for _, p := range commits[id].Parents {
-			if err := add(p, marks[id]); err != nil {
-				return nil, err
-			}
-		}
-		if slices.ContainsFunc(queue, func(id source.ID) bool { return marks[id]&theirs == 0 }) {
-			slack = 0
-		} else {
-			slack++
-		}
-	}
-	var out []source.Commit
-	for id, c := range commits {
-		if marks[id]&theirs == 0 {
-			out = append(out, c)
-		}
-	}
-	slices.SortFunc(out, func(a, b source.Commit) int {
+	slices.SortStableFunc(out, func(a, b source.Commit) int {
 		return cmp.Or(b.Committer.When.Compare(a.Committer.When), cmp.Compare(a.ID, b.ID))
 	})
 	return out, nil

@@ -18,9 +18,9 @@ import (
 
 // Lander puts commits that the ring makes onto branches.
 type Lander interface {
-	// Land moves ref from old ("" creates it) to a commit whose tree and parents the repository has, by compare-and-swap, and returns
-	// its id.
-	Land(ctx context.Context, ref string, old source.ID, c source.Commit) (source.ID, error)
+	// Land moves ref from old ("" creates it) to a commit, given by its raw bytes, whose tree and parents the repository has, by
+	// compare-and-swap, and returns its id.
+	Land(ctx context.Context, ref string, old source.ID, raw []byte) (source.ID, error)
 	// Expand is the commit whose id begins with at least 4 hex digits.
 	Expand(ctx context.Context, prefix string) (source.ID, error)
 }
@@ -267,16 +267,27 @@ func (d *Deployer) make(ctx context.Context, m *motion, req api.PromoteRequest) 
 	if allow := d.allowed(m, req); allow != "" {
 		c.Message = strings.TrimRight(c.Message, "\n") + "\n" + source.TrailerAllowDelete + ": " + allow + "\n"
 	}
+	raw := source.EncodeCommit(c)
 	if d.opt.Sign != nil {
-		if c, err = d.opt.Sign(ctx, c); err != nil {
+		signed, err := d.opt.Sign(raw)
+		if err != nil && d.mustSign(ctx, m) {
 			return "", fmt.Errorf("sign: %w", err)
 		}
+		if err == nil {
+			raw = signed
+		}
 	}
-	id, err := d.opt.Lander.Land(ctx, m.env.Ref, m.tip.ID, c)
+	id, err := d.opt.Lander.Land(ctx, m.env.Ref, m.tip.ID, raw)
 	if err != nil {
 		return "", fmt.Errorf("push to %s: %w", branch(m.env.Ref), err)
 	}
 	return id, nil
+}
+
+// mustSign says whether what is active asks for signatures.
+func (d *Deployer) mustSign(ctx context.Context, m *motion) bool {
+	from, err := d.standFor(ctx, m.asked.active)
+	return err != nil || from.keys.Require()
 }
 
 // body lists what comes along.

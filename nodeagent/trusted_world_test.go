@@ -68,6 +68,8 @@ func (m mirrorOf) Head(_ context.Context, ref string) (source.ID, bool, error) {
 	return id, err == nil, err
 }
 
+func (m mirrorOf) Bring(context.Context, source.ID) error { return nil }
+
 func (m mirrorOf) Relate(ctx context.Context, from, to source.ID) (source.Relation, error) {
 	return m.Relation(ctx, from, to)
 }

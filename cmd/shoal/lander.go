@@ -6,6 +6,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/trust"
 	"github.com/shoal-dev/shoal/engine/wire"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/checks"
@@ -26,8 +27,8 @@ func (m *machine) promoting() *nodeagent.Promoting {
 // landerPart puts commits of the ring onto branches, for the deployer.
 type landerPart struct{ m *machine }
 
-func (l landerPart) Land(ctx context.Context, ref string, old source.ID, c source.Commit) (source.ID, error) {
-	id, err := l.m.mirror.Land(ctx, ref, old, c)
+func (l landerPart) Land(ctx context.Context, ref string, old source.ID, raw []byte) (source.ID, error) {
+	id, err := l.m.mirror.Land(ctx, ref, old, raw)
 	l.m.ownPush.Store(0) // nobody is at the other end to be shown what becomes of it
 	l.m.looks.nudge()
 	return id, err
@@ -35,4 +36,13 @@ func (l landerPart) Land(ctx context.Context, ref string, old source.ID, c sourc
 
 func (l landerPart) Expand(ctx context.Context, name string) (source.ID, error) {
 	return l.m.mirror.Expand(ctx, name)
+}
+
+// signAsRing puts the ring's signature into a commit.
+func (m *machine) signAsRing(raw []byte) ([]byte, error) {
+	key, err := m.ringSigner()
+	if err != nil {
+		return nil, err
+	}
+	return trust.SignCommit(raw, key)
 }

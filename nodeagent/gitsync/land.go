@@ -10,14 +10,14 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
 
-// Land moves ref from old ("" creates it) to a commit whose tree and parents the repository has, by compare-and-swap: of this server,
-// or of the host at the URL. It returns the commit's id. An error that is ErrMoved says that the ref is elsewhere; a *RefusedError is
+// Land moves ref from old ("" creates it) to a commit, given by its raw bytes, whose tree and parents the repository has, by
+// compare-and-swap: of this server, or of the host at the URL. It returns the commit's id. An error that is ErrMoved says that the ref is elsewhere; a *RefusedError is
 // the host's last word; after any other the commit may be there, which the next fetch tells.
-func (m *Mirror) Land(ctx context.Context, ref string, old source.ID, c source.Commit) (source.ID, error) {
+func (m *Mirror) Land(ctx context.Context, ref string, old source.ID, raw []byte) (source.ID, error) {
 	ref = source.FullRefName(ref)
-	raw := source.EncodeCommit(c)
 	id := source.ObjectID("commit", raw)
-	if _, err := source.ParseCommit(id, raw); err != nil {
+	c, err := source.ParseCommit(id, raw)
+	if err != nil {
 		return "", err
 	}
 	for _, p := range c.Parents {
@@ -29,7 +29,6 @@ func (m *Mirror) Land(ctx context.Context, ref string, old source.ID, c source.C
 		return id, m.landHere(ctx, source.RefUpdate{Name: ref, Old: old, New: id}, raw)
 	}
 	move := bare.Move{Name: ref}
-	var err error
 	if move.New, err = toHash(id); err != nil {
 		return "", err
 	}

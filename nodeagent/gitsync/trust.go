@@ -31,13 +31,15 @@ func (m *Mirror) Raw(id source.ID) (kind string, raw []byte, err error) {
 // Objects are the directories and files of the mirror as they were pushed. They were not checked as Tree checks them.
 func (m *Mirror) Objects() source.Objects { return objects{m} }
 
-// Since lists the commits that tip reaches and last does not, each after its parents, and which parents of theirs last reaches.
+// Since lists the commits that tip reaches and last (of "": all of them) does not, each after its parents, and which parents of theirs last reaches.
 // cut says that the history of last is not here to its end, so that some of them may be its ancestors. More than max
 // commits are an error with a method TooMuch.
 func (m *Mirror) Since(ctx context.Context, last, tip source.ID, max int) (commits, known []source.ID, cut bool, err error) {
-	from, err := toHash(last)
-	if err != nil {
-		return nil, nil, false, err
+	var from bare.Hash
+	if last != "" {
+		if from, err = toHash(last); err != nil {
+			return nil, nil, false, err
+		}
 	}
 	to, err := toHash(tip)
 	if err != nil {

@@ -20,8 +20,10 @@ const maxSpanWalk = 500_000
 func Since(ctx context.Context, r Reader, last, tip Hash, max int) (Span, error) {
 	var s Span
 	w := newWalk(r)
-	if err := w.push(last, had); err != nil {
-		return s, err
+	if !last.IsZero() {
+		if err := w.push(last, had); err != nil {
+			return s, err
+		}
 	}
 	if err := w.push(tip, wanted); err != nil {
 		return s, err
