@@ -70,7 +70,7 @@ func (Identity) MarshalJSON() ([]byte, error) { return []byte(`"` + Redacted + `
 const identityHead = "shoal identity 1\n"
 
 // SealTo is the identity sealed to nodes, armored. It names its environment inside.
-func (id *Identity) SealTo(nodes []age.Recipient) ([]byte, error) {
+func (id *Identity) SealTo(nodes ...age.Recipient) ([]byte, error) {
 	if len(nodes) == 0 || len(nodes) > MaxNodes {
 		return nil, fmt.Errorf("seal identity of %s: %d nodes; expected 1 to %d", id.environment, len(nodes), MaxNodes)
 	}
@@ -118,6 +118,15 @@ func OpenIdentity(environment string, sealed []byte, node ...age.Identity) (*Ide
 		return bad("holds no age identity")
 	}
 	return newIdentity(environment, key)
+}
+
+// CheckIdentity says what is wrong with the names of an identity.
+func CheckIdentity(environment, recipient string) error {
+	if err := checkEnvironment(environment); err != nil {
+		return err
+	}
+	_, err := ParseRecipient([]byte(recipient))
+	return err
 }
 
 // ParseRecipient reads the file RecipientFile: one line.

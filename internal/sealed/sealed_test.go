@@ -248,7 +248,7 @@ func TestFeature_G11_identity(t *testing.T) {
 		}
 		nodes, keys = append(nodes, k.Recipient()), append(keys, k)
 	}
-	sealed, err := id.SealTo(nodes[:2])
+	sealed, err := id.SealTo(nodes[:2]...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestFeature_G11_identity(t *testing.T) {
 	if ps := Check("dev", []Named{{"recipient", []byte(id.Recipient())}, {"identity.age", sealed}}); len(ps) > 0 {
 		t.Error(ps)
 	}
-	if _, err := id.SealTo(nil); err == nil {
+	if _, err := id.SealTo(); err == nil {
 		t.Error("sealed to nobody")
 	}
 }
