@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
@@ -86,7 +87,7 @@ func (n *Node) absent(kind, namespace, name string) error {
 
 // origin says where an object comes from.
 func (n *Node) origin(ctx context.Context, s *cluster.State, o *cluster.Object) []string {
-	lines := []string{fmt.Sprintf("environment %s, app %s (apps/%s/)", o.Environment, o.App, o.App)}
+	lines := []string{fmt.Sprintf("environment %s, app %s (%s/)", o.Environment, o.App, render.AppDir(o.App))}
 	if at := n.Deployer.Place(o.Environment, o.Key); at != "" {
 		lines = append(lines, "written at "+at)
 	}

@@ -232,6 +232,13 @@ func check(ctx context.Context, l *local, only string, w io.Writer) error {
 		}
 		problems = append(problems, set.built.Problems...)
 	}
+	undeclared, err := render.UndeclaredSecrets(tree, environments)
+	if err != nil {
+		return err
+	}
+	for _, dir := range undeclared {
+		fmt.Fprintf(w, "warning: %s: shoal.cue declares no environment of this name\n", dir)
+	}
 	if len(problems) > 0 {
 		return problems.Sorted()
 	}

@@ -47,7 +47,7 @@ func Build(env render.Environment, apps []App, previous *Set, content Content) (
 		b.names = append(b.names, a.Name)
 		switch {
 		case !isWord(a.Name):
-			b.problem(render.Problem{File: "apps/" + a.Name, Text: "an app's name must not have white space", App: a.Name})
+			b.problem(render.Problem{File: render.AppDir(a.Name), Text: "an app's name must not have white space", App: a.Name})
 		case len(a.Problems) > 0:
 			b.problem(a.Problems...)
 		}

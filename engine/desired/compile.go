@@ -52,7 +52,7 @@ func Compile(env render.Environment, app render.App) (App, []Blob) {
 	var blobs []Blob
 	var keys []Key
 	for _, o := range app.Objects {
-		item, b, warned, problems := compile(env, o)
+		item, b, warned, problems := compile(env, o, app.Name == render.SecretsApp(env.Name))
 		for _, ps := range []render.Problems{problems, warned} {
 			for i := range ps {
 				ps[i].App = app.Name
@@ -89,8 +89,9 @@ func bounded(ps render.Problems, app string) render.Problems {
 	return append(ps[:maxProblems:maxProblems], last)
 }
 
-// compile does the same for one object; warned is what Kubernetes warns of. With problems, item has no more than its key.
-func compile(env render.Environment, o render.Object) (item Item, canonical []byte, warned, problems render.Problems) {
+// compile does the same for one object; warned is what Kubernetes warns of. With problems, item has no more than its key. The values of
+// a Secret may be sealed.
+func compile(env render.Environment, o render.Object, sealed bool) (item Item, canonical []byte, warned, problems render.Problems) {
 	tree, err := parse(o.JSON)
 	if err != nil {
 		return Item{}, nil, nil, render.Problems{{File: o.File, Line: o.Line, Text: "not a JSON object: " + err.Error()}}
@@ -131,13 +132,13 @@ func compile(env render.Environment, o render.Object) (item Item, canonical []by
 	}
 
 	item = Item{Key: keyOf(obj), File: o.File, Line: o.Line}
-	settle(env, obj, &item.Key, tell)
+	settle(env, obj, &item.Key, !sealed, tell)
 	if spec, path := podSpecOf(obj); spec != nil {
 		admit(env, spec, path, tell)
 		settleNear(env, spec, path, tell)
 	}
 	kube.Default(obj)
-	for _, e := range kube.Validate(obj) {
+	for _, e := range kube.Validate(openable(obj, sealed)) {
 		if !seen.cover(e.Field) {
 			tell(e.Field, e.ErrorBody())
 		}

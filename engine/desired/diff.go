@@ -93,6 +93,7 @@ func differences(o, n Entry, content Content) ([]FieldChange, error) {
 	var out []FieldChange
 	if n.Key.Kind == "Secret" {
 		out = secretKeys(trees[0], trees[1])
+		out = append(out, hiddenNotes(trees[0], trees[1])...)
 		delete(trees[0], "data")
 		delete(trees[1], "data")
 	}
@@ -123,6 +124,27 @@ func secretKeys(o, n map[string]any) []FieldChange {
 		if before[k] != after[k] {
 			out = append(out, f)
 		}
+	}
+	return out
+}
+
+// hiddenNotes names the annotations that are not shown and differ, and takes them out of both.
+func hiddenNotes(o, n map[string]any) (out []FieldChange) {
+	before, _ := at(o, "metadata", "annotations").(map[string]any)
+	after, _ := at(n, "metadata", "annotations").(map[string]any)
+	for _, k := range hidden {
+		f := FieldChange{Path: "metadata.annotations." + k}
+		if before[k] != nil {
+			f.Old = redacted
+		}
+		if after[k] != nil {
+			f.New = redacted
+		}
+		if before[k] != after[k] {
+			out = append(out, f)
+		}
+		delete(before, k)
+		delete(after, k)
 	}
 	return out
 }

@@ -31,5 +31,8 @@
 //
 // # Secrets
 //
-// Canonical bytes hold Secrets in plain text. Facts hold their keys and no values; Diff and Redact show none.
+// Secrets of secrets/<environment>/ stay sealed here as they are in Git (package sealed): canonical bytes hold ciphertexts, in the place of
+// values, and all that a node needs to open them beside its key. Canonical bytes of Secrets that an author wrote into an app are plain text.
+// Facts hold keys and no values; Diff and Redact show none. A Secret that changes replaces no pod, as a ConfigMap does not: volumes show it,
+// variables have it at the next start.
 package desired

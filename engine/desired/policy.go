@@ -51,8 +51,8 @@ func home(env render.Environment) string {
 	return env.Namespace
 }
 
-// settle puts an object into its namespace, or says why it may not be there.
-func settle(env render.Environment, obj kube.Object, key *Key, tell func(path, text string)) {
+// settle puts an object into its namespace, or says why it may not be there. What an author wrote may not say what the ring says itself.
+func settle(env render.Environment, obj kube.Object, key *Key, authored bool, tell func(path, text string)) {
 	home := home(env)
 	to := func(from, path string) string { return namespaceFor(env, from, path, tell) }
 	if namespaced, _ := kube.Namespaced(key.Kind); namespaced {
@@ -70,6 +70,9 @@ func settle(env render.Environment, obj kube.Object, key *Key, tell func(path, t
 		if r.Kind == key.Kind && r.Name == key.Name && (r.Namespace == "" || r.Namespace == key.Namespace) {
 			tell("metadata.name", fmt.Sprintf("%s: %s is made by the ring itself", RuleReserved, key))
 		}
+	}
+	if !authored {
+		return
 	}
 	own := func(m map[string]string, path string) {
 		for _, k := range sortedKeys(m) {

@@ -23,7 +23,9 @@ func Redact(obj kube.Object) kube.Object {
 	for k := range s.StringData {
 		s.StringData[k] = redacted
 	}
-	delete(s.Annotations, "kubectl.kubernetes.io/last-applied-configuration")
+	for _, k := range hidden {
+		delete(s.Annotations, k)
+	}
 	return s
 }
 
@@ -59,6 +61,8 @@ func hide(tree map[string]any) {
 		}
 	}
 	if notes, ok := at(tree, "metadata", "annotations").(map[string]any); ok {
-		delete(notes, "kubectl.kubernetes.io/last-applied-configuration")
+		for _, k := range hidden {
+			delete(notes, k)
+		}
 	}
 }

@@ -153,6 +153,9 @@ func (b *builder) waiting(key Key, entry string) bool {
 		if slices.Contains(a.Broken, key) {
 			return true
 		}
+		if key.Kind == "Secret" && render.IsSecretsApp(name) && len(a.Problems) > 0 {
+			return true // it might: what it would bring is not known
+		}
 		for i := range a.Items {
 			if a.Items[i].Key == key && (entry == "" || slices.Contains(a.Items[i].Keys, entry)) {
 				return true

@@ -71,18 +71,23 @@ type Loaded struct {
 	reads    *reads
 	pkg      *pkg // nil if it has no CUE
 	docs     map[string][]document
+	sealed   []Object // of an environment's secrets
 	problems Problems
 }
 
 // Load reads an app's files. It never fails: what is wrong is said by Eval.
 func (b *Batch) Load(name string) *Loaded {
-	dir := path.Join("apps", name)
+	dir := AppDir(name)
 	l := &Loaded{Name: name, batch: b, docs: map[string][]document{}, problems: slices.Clone(b.check)}
 	r := newReads()
 	r.add(b.deps)
 	r.whole(dir)
 	l.reads = r
 	defer func() { l.Deps = r.deps() }()
+	if IsSecretsApp(name) {
+		b.loadSecrets(l)
+		return l
+	}
 	entries, err := b.loader.list(dir)
 	if err != nil {
 		l.problems = append(l.problems, Problem{File: dir, Text: err.Error()})
@@ -132,7 +137,7 @@ func (b *Batch) Load(name string) *Loaded {
 func (l *Loaded) Eval() (app App) {
 	b := l.batch
 	problems := l.problems
-	var objects []Object
+	objects := slices.Clone(l.sealed)
 	for _, file := range sortedKeys(l.docs) {
 		for _, d := range l.docs[file] {
 			objects = append(objects, Object{JSON: d.json, File: file, Line: d.line, place: yamlPlace{file: file, doc: d}})
@@ -150,9 +155,9 @@ func (l *Loaded) Eval() (app App) {
 	}
 	switch {
 	case len(objects) > MaxObjects:
-		problems = append(problems, Problem{File: path.Join("apps", l.Name), Text: fmt.Sprintf("has %d objects; at most %d", len(objects), MaxObjects)})
+		problems = append(problems, Problem{File: AppDir(l.Name), Text: fmt.Sprintf("has %d objects; at most %d", len(objects), MaxObjects)})
 	case total > MaxAppBytes:
-		problems = append(problems, Problem{File: path.Join("apps", l.Name), Text: fmt.Sprintf("has objects of %d bytes in all; at most %d", total, MaxAppBytes)})
+		problems = append(problems, Problem{File: AppDir(l.Name), Text: fmt.Sprintf("has objects of %d bytes in all; at most %d", total, MaxAppBytes)})
 	}
 	if len(problems) > 0 {
 		return App{Name: l.Name, Problems: bounded(problems, l.Name)}

@@ -18,6 +18,7 @@ type Environment struct {
 	URL        string            // where the environment answers, or ""; @tag(url)
 	Atomic     bool              // one app's error holds back the whole commit
 	Allow      []string          // rules of admission that the repository's policy lifts here: "pod-security/privileged"
+	NoSecrets  bool              // it gets none of what is sealed in secrets/, as a preview of a fork
 
 	Policy Policy // who may move it, and when: nothing that is rendered depends on it
 }

@@ -31,7 +31,7 @@ func CompileDesired(env render.Environment, app render.App) ([]byte, render.Prob
 	}
 	head, err := json.Marshal(h)
 	if err != nil {
-		return nil, render.Problems{{File: "apps/" + app.Name, Text: "cannot be encoded: " + err.Error()}}
+		return nil, render.Problems{{File: render.AppDir(app.Name), Text: "cannot be encoded: " + err.Error()}}
 	}
 	body := make([]byte, 4, 4+len(head)+size)
 	binary.BigEndian.PutUint32(body, uint32(len(head)))

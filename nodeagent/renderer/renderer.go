@@ -126,14 +126,18 @@ func (r *Renderer) Render(ctx context.Context, q Request) ([]App, Stats, error) 
 	begun := time.Now()
 	stats := Stats{}
 	apps := q.Apps
+	q.Environment = q.Environment.WithDefaults()
 	if apps == nil {
 		var err error
-		apps, err = render.Apps(q.Tree)
+		if q.Raw { // what stock cue sees
+			apps, err = render.Apps(q.Tree)
+		} else {
+			apps, err = render.AppsOf(q.Tree, q.Environment)
+		}
 		if err != nil {
 			return nil, stats, fmt.Errorf("list apps: %w", err)
 		}
 	}
-	q.Environment = q.Environment.WithDefaults()
 	q.Environment.Policy = render.Policy{} // a changed gate changes no render
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -291,7 +295,10 @@ func wire(e source.Entry) entry {
 
 // suspect is the file to name when an app's evaluation had to be ended: its only CUE file, or its directory.
 func suspect(tree source.Tree, app string) string {
-	dir := "apps/" + app
+	dir := render.AppDir(app)
+	if render.IsSecretsApp(app) {
+		return dir
+	}
 	entries, err := tree.ReadDir(dir)
 	if err != nil {
 		return dir
