@@ -64,11 +64,14 @@ func newNode(t testing.TB) *node {
 		level = slog.LevelInfo
 	}
 	n := &node{t: t, o: Options{
-		Instance: instance, DataDir: data, RunDir: run, LogDir: filepath.Join(run, "log"),
+		Instance: instance, DataDir: data, RunDir: run, LogDir: filepath.Join(run, "log"), Private: filepath.Join(run, "private"),
 		Shim: containerstest.Shim(t), Runc: containerstest.Runc(t),
 		Daemon: []string{containerstest.Containerd(t), "containerd"},
 		Log:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})),
 	}}
+	if err := os.Mkdir(n.o.Private, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	n.open()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -247,6 +250,10 @@ func (n *node) traces() []string {
 		if line := strings.ReplaceAll(string(b), "\x00", " "); strings.Contains(line, n.o.RunDir) && !n.waits(line) {
 			all = append(all, "process "+file+" "+line)
 		}
+	}
+	private, _ := os.ReadDir(n.o.Private)
+	for _, p := range names(private) {
+		all = append(all, "private "+p)
 	}
 	slices.Sort(all)
 	return all

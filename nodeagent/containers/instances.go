@@ -151,7 +151,7 @@ func (r *Runtime) removeInstance(ctx context.Context, p *pod, in *instance) erro
 	if err := r.endInstance(ctx, p, in); err != nil {
 		return err
 	}
-	if err := errors.Join(os.RemoveAll(r.scratchDir(p, in.container, in.attempt)), os.RemoveAll(in.dir)); err != nil {
+	if err := errors.Join(r.dropConfig(p, in), os.RemoveAll(r.scratchDir(p, in.container, in.attempt)), os.RemoveAll(in.dir)); err != nil {
 		return fmt.Errorf("remove %s: %w", instanceID(p, in.container, in.attempt), err)
 	}
 	return nil

@@ -45,6 +45,9 @@ func (r *Runtime) Release(ctx context.Context, id control.PodID) error {
 	if err == nil {
 		err = r.unfence(id)
 	}
+	if err == nil {
+		err = r.dropPrivate(id)
+	}
 	if err = errors.Join(err, unmount(filepath.Join(p.dir, "shm")), unpinNamespaces(filepath.Join(p.dir, "ns"))); err != nil {
 		return fmt.Errorf("release pod: %w", err)
 	}

@@ -28,8 +28,11 @@ type Options struct {
 	DataDir  string // images, writable layers; kept over a reboot, on a file system that overlayfs can write to
 	RunDir   string // sockets, namespaces, bundles; on a tmpfs; at most 50 bytes long, for the sockets in it
 	LogDir   string // CRI logs; default /var/log/pods
-	Shim     string // the shoal-shim program
-	Runc     string // the runc program
+	// Private is a directory in memory that is never swapped, for what holds containers' environments, and so values of Secrets; it need
+	// not be there yet. Default: RunDir, and the directory for temporary files.
+	Private string
+	Shim    string // the shoal-shim program
+	Runc    string // the runc program
 	// Daemon is the command of the containerd child, to which its arguments are appended. Without it Address
 	// is the socket of a containerd that somebody else runs.
 	Daemon  []string

@@ -107,6 +107,7 @@ func (r *Runtime) removeSandbox(ctx context.Context, id control.PodID, logs bool
 	errs = []error{
 		r.removePodCgroup(id),
 		r.unfence(id),
+		r.dropPrivate(id),
 		os.RemoveAll(filepath.Join(r.o.DataDir, "scratch", string(id))),
 	}
 	if logs && meta.ID != "" {

@@ -159,6 +159,9 @@ func (r *Runtime) startShim(dir string) (*pidfd.Process, error) {
 		"-socket", filepath.Join(dir, record.SocketFile), "-wake", filepath.Join(r.o.RunDir, "agent.sock"))
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + defaultPath, "GOMAXPROCS=2"}
+	if r.o.Private != "" {
+		cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+r.o.Private) // go-runc writes there what a command gets that is run in a container
+	}
 	cmd.Stderr = logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return pidfd.StartReady(context.Background(), cmd, shimStart, lock)

@@ -178,7 +178,7 @@ func (r *Runtime) writeBundle(p *pod, in *instance, spec any, im *image) (*types
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(in.dir, "config.json"), b, 0o600); err != nil {
+	if err := r.writeConfig(p, in, b); err != nil {
 		return nil, err
 	}
 	if err := record.Write(filepath.Join(in.dir, record.InstanceFile), in.meta); err != nil {

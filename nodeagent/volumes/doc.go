@@ -7,6 +7,7 @@
 //	Dir/trash/<pod>/                    what is being deleted
 //	RunDir/pods/                        one tmpfs for all pods, never swapped where the kernel can promise it
 //	RunDir/pods/<pod>/volumes/<volume>/ ConfigMap, Secret, downwardAPI and projected; emptyDir with medium Memory, a tmpfs of its own
+//	RunDir/pods/.x/                     secrets of others than volumes: containers' environments
 //	RunDir/pods/<pod>/etc/              hosts, hostname, resolv.conf: one set a pod
 //	RunDir/pods/<pod>/subpaths/<container>/<n>   where subPath number n of a container is bound
 //

@@ -114,7 +114,7 @@ func expand(text string, env []string) (string, error) {
 			}
 			i := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
 			if i < 0 {
-				return "", fmt.Errorf("subPathExpr: the container has no variable %s", name)
+				return "", fmt.Errorf("subPathExpr: the container has no variable %s, or its value is a Secret's", name)
 			}
 			b.WriteString(env[i][len(name)+1:])
 			text = rest

@@ -102,7 +102,7 @@ func TestMountsSayWhatIsWrong(t *testing.T) {
 	v := open(t)
 	for _, c := range []struct{ mount, want string }{
 		{"{name: nope, mountPath: /a}", "container web: mount of volume nope at /a: the pod has no volume of this name"},
-		{"{name: s, mountPath: /a, subPathExpr: $(NO)}", "container web: mount of volume s at /a: subPathExpr: the container has no variable NO"},
+		{"{name: s, mountPath: /a, subPathExpr: $(NO)}", "container web: mount of volume s at /a: subPathExpr: the container has no variable NO, or its value is a Secret's"},
 		{"{name: s, mountPath: /a, subPath: ../x}", `container web: mount of volume s at /a: subPath "../x": it must be relative and without ".."`},
 		{"{name: s, mountPath: /a, mountPropagation: Bidirectional}", "container web: mount of volume s at /a: mountPropagation Bidirectional is not supported; expected None"},
 		{"{name: c, mountPath: /a, subPath: nokey}", `container web: mount of volume c at /a: subPath "nokey": no such file or directory`},

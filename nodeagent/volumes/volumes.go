@@ -59,6 +59,9 @@ func Open(opt Options) (*Volumes, error) {
 	if err := mountFiles(v.run()); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
+	if err := os.MkdirAll(v.run(private), 0o700); err != nil {
+		return nil, fmt.Errorf("open volumes: %w", err)
+	}
 	return v, nil
 }
 
@@ -154,7 +157,9 @@ func (v *Volumes) List() ([]control.PodID, error) {
 			return nil, fmt.Errorf("list volumes: %w", err)
 		}
 		for _, e := range entries {
-			ids = append(ids, control.PodID(e.Name()))
+			if e.Name() != private {
+				ids = append(ids, control.PodID(e.Name()))
+			}
 		}
 	}
 	slices.Sort(ids)
@@ -222,6 +227,12 @@ func (v *Volumes) Purge(ctx context.Context) error {
 	return unmountBelow(v.run())
 }
 
+// private names a directory that is no pod's.
+const private = ".x"
+
+// Private is a directory on the tmpfs of volumes for the secrets of others: it is there from Open on.
+func (o Options) Private() string { return filepath.Join(o.RunDir, "pods", private) }
+
 func (v *Volumes) path(parts ...string) string {
 	return filepath.Join(append([]string{v.opt.Dir}, parts...)...)
 }
@@ -244,7 +255,7 @@ func fsGroup(spec *corev1.PodSpec) *int64 {
 
 // safeName refuses what would lead out of a directory.
 func safeName(name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+	if name == "" || name == "." || name == private || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return fmt.Errorf("%q cannot name a directory", name)
 	}
 	return nil
