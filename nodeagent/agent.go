@@ -37,6 +37,7 @@ type Options struct {
 	Volumes    Volumes
 	Probes     Probes
 	Lease      Lease         // nil: none is needed
+	Secrets    Secrets       // opens what is sealed; nil: such pods wait
 	Renders    *OwnRenders   // what this node has rendered itself; nil: nobody asks
 	Resync     time.Duration // look again although nothing was reported; default 30 s
 	Starts     int           // pods that are brought up at the same time; default one more than processors, as each waits now and then
@@ -68,6 +69,7 @@ type Agent struct {
 	retry   map[control.PodID]*trouble
 	waiting map[control.PodID]plan.Trouble // why what is not started yet is not
 	lacking map[control.PodID]plan.Trouble // what of a pod has not, at the last look
+	opens   map[opening]bool               // sealed, and seen to open here
 	own     map[control.PodID]*plan.Pod    // all that it is made of has come out of a render of this node's own
 	done    chan result
 	starts  chan struct{} // a token for each pod being brought up
@@ -138,6 +140,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.opt.Renders != nil {
 		rendered = a.opt.Renders.events
 	}
+	var opened <-chan struct{} // likewise
+	if a.opt.Secrets != nil {
+		opened = a.opt.Secrets.Events()
+	}
 	full := true
 	for {
 		begun := time.Now()
@@ -164,6 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-a.opt.Volumes.Events():
 		case <-leased:
 		case <-rendered:
+		case <-opened:
 		case r := <-a.done:
 			a.finish(ctx, r)
 		case <-wake.C:
@@ -251,7 +258,7 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	if a.opt.Lease != nil {
 		facts.Lease = a.opt.Lease.Lease(a.index)
 	}
-	facts.Unrendered = a.unrendered()
+	facts.Unrendered = a.unopened(a.unrendered())
 	steps, wake := plan.Steps(a.wants.Want, have, facts)
 	a.noteWithheld(have, facts)
 	for len(steps) > 0 {

@@ -55,7 +55,7 @@ func (n *Node) Ring(ctx context.Context, look bool) (api.Ring, error) {
 			}
 		}
 		out.Nodes = append(out.Nodes, api.Node{
-			Name: node.Name, ID: string(node.ID), Address: node.Address.String(), Zone: node.Zone, Arch: node.Arch, Labels: node.Labels, Taints: taintTexts(node.Taints), Short: node.DiskPressure, ClockAhead: node.ClockAhead,
+			Name: node.Name, ID: string(node.ID), Address: node.Address.String(), Key: node.Key, Zone: node.Zone, Arch: node.Arch, Labels: node.Labels, Taints: taintTexts(node.Taints), Short: node.DiskPressure, ClockAhead: node.ClockAhead,
 			State: nodeState(node), Cordoned: node.Cordoned, Draining: node.Draining, Voter: standing[node.ID].Voter, Leader: standing[node.ID].Leader,
 			Pods: pods, PodCIDR: node.PodCIDR.String(), Engine: node.Engine, Joined: time.UnixMilli(node.Since), Self: node.ID == n.Agent.opt.Node, WireGuard: node.Tunnel.Port,
 		})

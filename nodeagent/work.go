@@ -241,13 +241,18 @@ func (a *Agent) carryOut(ctx context.Context, p *plan.Pod, steps []plan.Action) 
 func (a *Agent) do(ctx context.Context, p *plan.Pod, s plan.Action) error {
 	switch s.Op {
 	case plan.Pull:
-		return a.opt.Containers.Pull(ctx, p, s.Image, p.Images[s.Image])
+		open, forget, err := a.opened(p)
+		if err != nil {
+			return err
+		}
+		defer forget()
+		return a.opt.Containers.Pull(ctx, open, s.Image, p.Images[s.Image])
 	case plan.Sandbox:
 		return a.sandbox(ctx, p)
 	case plan.Relink:
 		return a.link(ctx, p)
 	case plan.Refresh:
-		return a.opt.Volumes.Prepare(ctx, p)
+		return a.volumes(ctx, p)
 	case plan.Start:
 		return a.launch(ctx, p, s)
 	case plan.Stop:
@@ -267,12 +272,22 @@ func (a *Agent) sandbox(ctx context.Context, p *plan.Pod) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.link(ctx, p) })
 	g.Go(func() error {
-		if err := a.opt.Volumes.Prepare(ctx, p); err != nil {
+		if err := a.volumes(ctx, p); err != nil {
 			return fmt.Errorf("volumes: %w", err)
 		}
 		return nil
 	})
 	return g.Wait()
+}
+
+// volumes brings a pod's volumes to what they are to show.
+func (a *Agent) volumes(ctx context.Context, p *plan.Pod) error {
+	open, forget, err := a.opened(p)
+	if err != nil {
+		return err
+	}
+	defer forget()
+	return a.opt.Volumes.Prepare(ctx, open)
 }
 
 func (a *Agent) link(ctx context.Context, p *plan.Pod) error {
@@ -291,11 +306,16 @@ func (a *Agent) link(ctx context.Context, p *plan.Pod) error {
 
 func (a *Agent) launch(ctx context.Context, p *plan.Pod, s plan.Action) error {
 	c := p.Container(s.Container)
-	env, err := plan.Environ(p, c)
+	open, forget, err := a.opened(p)
 	if err != nil {
 		return configError{err}
 	}
-	mounts, err := a.opt.Volumes.Mounts(ctx, p, c, env)
+	defer forget()
+	env, err := plan.Environ(open, c)
+	if err != nil {
+		return configError{err}
+	}
+	mounts, err := a.opt.Volumes.Mounts(ctx, p, c, publicVars(open, c, env))
 	if err != nil {
 		return configError{err}
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/firewall"
 	"github.com/shoal-dev/shoal/nodeagent/githost"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync"
+	"github.com/shoal-dev/shoal/nodeagent/identities"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
 	"github.com/shoal-dev/shoal/nodeagent/links"
 	"github.com/shoal-dev/shoal/nodeagent/peers"
@@ -73,6 +74,7 @@ type machine struct {
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
 	renders    *nodeagent.OwnRenders
+	identities *identities.Store
 	claims     *nodeagent.Claims
 	agent      *nodeagent.Agent
 	deployer   *nodeagent.Deployer
@@ -242,7 +244,7 @@ func (m *machine) openContainers(ctx context.Context) (err error) {
 	}
 	o := containers.Options{
 		Instance: m.dir.Node.Instance(), DataDir: m.dir.Path("containerd"), RunDir: m.containersRunDir(), LogDir: m.opt.logDir,
-		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Deadline: m.leaseFile(), Peers: m.stores, Hold: m.dns.Files, Log: m.log,
+		Shim: shim, Runc: runc, Daemon: []string{self, roleContainerd}, Private: m.volumesOptions().Private(), Deadline: m.leaseFile(), Peers: m.stores, Hold: m.dns.Files, Log: m.log,
 	}
 	if m.opt.containerd != "" {
 		o.Daemon, o.Address = nil, m.opt.containerd
@@ -265,12 +267,11 @@ func (m *machine) openContainers(ctx context.Context) (err error) {
 }
 
 func (m *machine) openPods(context.Context) (err error) {
-	m.volumes, err = volumes.Open(volumes.Options{Dir: m.dir.Path("volumes"), RunDir: filepath.Join(m.opt.runDir, "v")})
-	if err != nil {
+	if m.volumes, err = volumes.Open(m.volumesOptions()); err != nil {
 		return err
 	}
 	m.probes = newProber(m)
-	return nil
+	return m.openIdentities()
 }
 
 func (m *machine) openSource(ctx context.Context) (err error) {
@@ -311,7 +312,7 @@ func (m *machine) wire() {
 	m.claims = m.newClaims()
 	m.agent = nodeagent.New(nodeagent.Options{
 		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls, m.taggedAs}, Links: linksPart{m.links, m.opt.wireguard == wireguardStrict, m.tellClear},
-		Firewall: firewallPart{m.firewall, m.opt.wireguard == wireguardStrict}, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
+		Firewall: firewallPart{m.firewall, m.opt.wireguard == wireguardStrict}, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Secrets: m.identities, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders, Claims: m.claims,
@@ -345,6 +346,7 @@ func (m *machine) run(ctx context.Context) error {
 	m.stages.keeper.run(ctx, g, m.keeper.Run)
 	m.stages.leases.run(ctx, g, m.leases.Run)
 	g.Go(func() error { m.volumes.Watch(ctx); return nil })
+	g.Go(func() error { return m.identities.Run(ctx) })
 	g.Go(func() error { return api.NewServer(m.node, m.log).Serve(ctx, m.socket) })
 	g.Go(func() error { return api.NewPodsServer(m.node.Here(), m.log).Serve(ctx, m.peers.Commands()) })
 	g.Go(func() error { return m.looks.run(ctx) })

@@ -17,6 +17,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/plan"
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/engine/wire"
+	"github.com/shoal-dev/shoal/internal/sealed"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/containers"
 	"github.com/shoal-dev/shoal/nodeagent/dns"
@@ -105,6 +106,9 @@ func pullSecrets(p *plan.Pod) ([]containers.Auth, error) {
 		secret := p.Secrets[ref.Name]
 		if secret == nil {
 			continue // Kubernetes tries without it too; the registry's answer says what is missing
+		}
+		if sealed.IsObject(secret.Annotations) {
+			continue // it is opened on the node that runs the pod, and this one only fetches ahead
 		}
 		var config struct {
 			Auths map[string]struct{ Username, Password, Auth, IdentityToken string }

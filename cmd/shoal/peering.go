@@ -26,6 +26,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/containers"
 	"github.com/shoal-dev/shoal/nodeagent/githost"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync"
+	"github.com/shoal-dev/shoal/nodeagent/identities"
 	"github.com/shoal-dev/shoal/nodeagent/ledger"
 	"github.com/shoal-dev/shoal/nodeagent/peers"
 	"github.com/shoal-dev/shoal/nodeagent/registry"
@@ -46,6 +47,7 @@ const (
 	pathRotate  = "/rotate"        // all steps, to the leader
 	pathRingKey = "/ringkey"       // the public key that the ring signs by, to the leader
 	pathYield   = "/yield"         // a node is about to leave, to the leader
+	pathSecret  = "/secret"        // the key of an environment that a pod of the asking node is of
 )
 
 // clusterLedger is the ledger that runs.
@@ -57,6 +59,7 @@ type peering struct {
 	keeper     atomic.Pointer[nodeagent.Keeper]
 	deployer   atomic.Pointer[nodeagent.Deployer]
 	node       atomic.Pointer[nodeagent.Node]
+	identities atomic.Pointer[identities.Store]
 	containers atomic.Pointer[containers.Runtime]
 	registry   atomic.Pointer[registry.Server] // for other nodes
 	mirror     atomic.Pointer[gitsync.Mirror]
@@ -111,6 +114,7 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathRotate, answerPeer(m.rotateAsked))
 	m.peers.Handle("POST "+pathRingKey, answerPeer(m.ringKeyAsked))
 	m.peers.Handle("POST "+pathYield, answerPeer(m.yieldAsked))
+	m.peers.Handle("POST "+pathSecret, answerPeer(m.identityAsked))
 	m.peers.Serve()
 	return nil
 }

@@ -23,6 +23,7 @@ type Node struct {
 	Name    string            `json:"name"`
 	ID      string            `json:"id"`
 	Address string            `json:"address"`
+	Key     string            `json:"key,omitempty"` // public, base64
 	Zone    string            `json:"zone,omitempty"`
 	Arch    string            `json:"arch,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
