@@ -34,6 +34,7 @@ Look:     shoal status, logs, exec, why
 Change:   git push             to the built-in Git server, or to your forge
 Before:   shoal check, render, plan
 Release:  shoal envs, promote, rollback, hotfix, pin, audit, previews
+Secrets:  shoal secret set, edit, rotate, keys
 Ring:     shoal token create, nodes, ring status, ring claim, drain, rebalance, leave
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,
@@ -50,7 +51,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&g.server, "server", cmp.Or(os.Getenv("SHOAL_SERVER"), "/run/shoal/agent.sock"), "socket of the agent to ask; $SHOAL_SERVER")
 	root.AddCommand(
-		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newApprove(), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
+		newAgent(g), newDev(g), newInit(), newCheck(), newRender(), newPlan(g), newApprove(), newSecret(g), newImage(), newStatus(g), newLogs(g), newExec(g), newWhy(g),
 		newEnvs(g), newPromote(g), newRollback(g), newHotfix(g), newPin(g), newAudit(g), newPreviews(g),
 		newToken(g), newNodes(g), newRing(g), newChange(g, "cordon", "Keep new pods off a node", ""), newChange(g, "uncordon", "Let pods onto a node again", ""),
 		newChange(g, "drain", "Move a node's pods to other nodes", drainHelp), newRebalance(g), newTaint(g), newChange(g, "remove", "Take a node out of the ring for good", removeHelp), newLeave(g), newShutdown(g),

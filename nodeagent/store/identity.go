@@ -35,6 +35,14 @@ func identityOf(key ed25519.PrivateKey) Identity {
 	return Identity{Key: key, ID: place.NodeID(hex.EncodeToString(sum[:8]))}
 }
 
+// ReadIdentity reads the node's key at path, for others than its agent.
+func ReadIdentity(path string) (Identity, error) {
+	if _, err := os.Stat(path); err != nil {
+		return Identity{}, err
+	}
+	return loadIdentity(path)
+}
+
 // loadIdentity reads the node's key, or makes one if there is none. A key that cannot be read is an error and is
 // left as it is: a new key would be another node, and what the old one ran would belong to nobody.
 func loadIdentity(path string) (Identity, error) {
