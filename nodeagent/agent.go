@@ -69,7 +69,7 @@ type Agent struct {
 	retry   map[control.PodID]*trouble
 	waiting map[control.PodID]plan.Trouble // why what is not started yet is not
 	lacking map[control.PodID]plan.Trouble // what of a pod has not, at the last look
-	opens   map[opening]bool               // sealed, and seen to open here
+	opens   map[opening]error              // sealed Secrets that do open here, and those that never will
 	own     map[control.PodID]*plan.Pod    // all that it is made of has come out of a render of this node's own
 	done    chan result
 	starts  chan struct{} // a token for each pod being brought up

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,8 +18,8 @@ import (
 
 // Secrets opens what is sealed.
 type Secrets interface {
-	// Open returns the values of a Secret, by key, which are the caller's to overwrite. The error says why it cannot, without values; it may
-	// be asked again and again.
+	// Open returns the values of a Secret, by key, which are the caller's to overwrite. The error says why it cannot, without values: a
+	// sealed.NoIdentityError if that may change.
 	Open(s *corev1.Secret) (map[string][]byte, error)
 	Events() <-chan struct{} // some that could not be opened may be by now
 }
@@ -85,7 +86,7 @@ type opening struct {
 // unopened adds the pods to out of which a Secret cannot be opened here, and why: they are not begun, and go on if they were.
 func (a *Agent) unopened(out map[control.PodID]plan.Trouble) map[control.PodID]plan.Trouble {
 	out = maps.Clone(out)
-	tried := make(map[opening]error, len(a.opens))
+	known := make(map[opening]error, len(a.opens))
 	for id, p := range a.wants.Want {
 		if _, withheld := out[id]; withheld || p.GivenUp || p.Deleting != 0 {
 			continue
@@ -96,11 +97,13 @@ func (a *Agent) unopened(out map[control.PodID]plan.Trouble) map[control.PodID]p
 				continue
 			}
 			as := opening{s, p.Environment}
-			err, known := tried[as]
-			if !known && !a.opens[as] {
-				err = a.tryOpen(p, s)
+			err, done := known[as]
+			if !done {
+				if err, done = a.opens[as]; !done {
+					err = a.tryOpen(p, s)
+				}
 			}
-			if tried[as] = err; err != nil {
+			if known[as] = err; err != nil {
 				if out == nil {
 					out = map[control.PodID]plan.Trouble{}
 				}
@@ -109,12 +112,11 @@ func (a *Agent) unopened(out map[control.PodID]plan.Trouble) map[control.PodID]p
 			}
 		}
 	}
-	a.opens = make(map[opening]bool, len(tried))
-	for as, err := range tried {
-		if err == nil {
-			a.opens[as] = true
-		}
-	}
+	maps.DeleteFunc(known, func(_ opening, err error) bool {
+		_, later := errors.AsType[*sealed.NoIdentityError](err)
+		return later
+	})
+	a.opens = known
 	return out
 }
 

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ func (m *memSecrets) Open(s *corev1.Secret) (map[string][]byte, error) {
 	m.opened++
 	environment := s.Annotations[sealed.AnnotationEnvironment]
 	if !m.keys[environment] {
-		return nil, fmt.Errorf("this node has no key of environment %s", environment)
+		return nil, &sealed.NoIdentityError{Environment: environment, Why: errors.New("why")}
 	}
 	out := map[string][]byte{}
 	for k := range s.Data {
@@ -67,14 +68,17 @@ func TestFeature_G11_Waits(t *testing.T) {
 		}
 		slices.Sort(lines)
 		want := []string{
-			"b SecretNotOpened secret shop/db: this node has no key of environment prod",
-			"c SecretNotOpened secret shop/db: this node has no key of environment prod",
+			"b SecretNotOpened secret shop/db: this node has no key of environment prod: why",
+			"c SecretNotOpened secret shop/db: this node has no key of environment prod: why",
 			"d SecretNotOpened secret shop/db: is one of environment prod, the pod of dev",
 			"e NotRendered ",
 		}
 		if !slices.Equal(lines, want) {
 			t.Errorf("got %q\nwant %q", lines, want)
 		}
+	}
+	if m.opened != 1 {
+		t.Errorf("opened %d times: what opens does, and what never will, never will", m.opened)
 	}
 	m.keys["prod"] = true
 	a.unopened(nil)

@@ -51,7 +51,7 @@ the environment is placed on it; "shoal secret keys seal" seals identity.age to 
 				fmt.Fprintf(w, "  node %s  %s\n", n.name, n.text)
 			}
 			for _, tag := range tags {
-				fmt.Fprintf(w, "  a key %s that is no node's here\n", tag)
+				fmt.Fprintf(w, "  a key %s of a node that is not known here\n", tag)
 			}
 			if others > 0 {
 				fmt.Fprintf(w, "  %s of people\n", count(others, "key", "keys"))

@@ -43,7 +43,7 @@ type identityRequest struct {
 }
 
 // identityAsked gives a node the key of an environment, sealed to the node's own, if the ring has placed a pod of that environment on it.
-func (m *machine) identityAsked(_ context.Context, from place.NodeID, r identityRequest) ([]byte, error) {
+func (m *machine) identityAsked(ctx context.Context, from place.NodeID, r identityRequest) ([]byte, error) {
 	store := m.peering.identities.Load()
 	if store == nil {
 		return nil, errNotYet
@@ -54,7 +54,11 @@ func (m *machine) identityAsked(_ context.Context, from place.NodeID, r identity
 	if !placed {
 		return nil, fmt.Errorf("no pod of environment %.80q is placed on you", r.Environment)
 	}
-	return store.SealedTo(key, r.Environment, r.Recipient)
+	b, err := store.SealedTo(key, r.Environment, r.Recipient)
+	if err == nil {
+		m.log.InfoContext(ctx, "gave the key of an environment to another node", "environment", r.Environment, "node", from)
+	}
+	return b, err
 }
 
 // mayHave tells whether a pod of an environment is placed on a node, and the node's key.
@@ -68,7 +72,7 @@ func mayHave(s *cluster.State, id place.NodeID, environment string) (key ed25519
 		return nil, false
 	}
 	for p := range s.PodsOn(id) {
-		if p.Environment == environment && p.Deleting == 0 {
+		if p.Environment == environment && p.Deleting == 0 && p.Finished == 0 {
 			return b, true
 		}
 	}

@@ -71,15 +71,15 @@ func ObjectOf(environment string, f Named, recipient string, identity []byte) (*
 	}
 	o.File = File{Environment: environment, Name: name, Recipient: recipient, Type: s.kind()}
 	if o.SOPS = f.Data; len(o.SOPS) > MaxSOPS {
-		ps.add(o.Path(), 0, "%d bytes long; at most %d of a file of SOPS", len(o.SOPS), MaxSOPS)
+		ps.add(s.file, 0, "%d bytes long; at most %d of a file of SOPS", len(o.SOPS), MaxSOPS)
 	}
 	for _, e := range s.sealedEntries() {
 		if checkKey(e.Key) != nil {
-			ps.add(o.Path(), e.line, "%v", checkKey(e.Key))
+			ps.add(s.file, e.line, "%v", checkKey(e.Key))
 			continue
 		}
 		if err := o.Put(e.Value); err != nil {
-			ps.add(o.Path(), e.line, "%v", err)
+			ps.add(s.file, e.line, "%v", err)
 		}
 	}
 	if len(ps) > 0 {
@@ -192,6 +192,19 @@ func (t *tree) leafText() string {
 	}
 	return t.text
 }
+
+// NoIdentityError says that a node has not got the identity of an environment yet: other than values that do not open, it may come.
+type NoIdentityError struct {
+	Environment string
+	Why         error
+}
+
+func (e *NoIdentityError) Error() string {
+	return fmt.Sprintf("this node has no key of environment %s: %v", e.Environment, e.Why)
+}
+
+// Unwrap is why.
+func (e *NoIdentityError) Unwrap() error { return e.Why }
 
 // OpenIdentityOf opens an identity with the key of a node, and refuses one of another recipient.
 func OpenIdentityOf(environment, recipient string, sealed []byte, node age.Identity) (*Identity, error) {

@@ -108,28 +108,27 @@ func (s *Store) find(o *sealed.Object) (*sealed.Identity, error) {
 	if id := s.known[n]; id != nil {
 		return id, nil
 	}
-	inGit := errors.New("there is no identity.age beside it")
+	why := errors.New("there is no identity.age beside it")
 	if o.Identity != nil {
 		id, err := sealed.OpenIdentityOf(n.environment, n.recipient, o.Identity, s.node)
 		if err == nil {
 			s.keep(n, id)
 			return id, nil
 		}
-		inGit = fmt.Errorf("identity.age: %w", err)
+		why = fmt.Errorf("identity.age: %w", err)
 	}
 	id, err := s.read(n)
 	if err == nil {
 		s.known[n] = id
 		return id, nil
 	}
-	why := fmt.Errorf("this node has no key of environment %s: %w", n.environment, inGit)
 	if !errors.Is(err, fs.ErrNotExist) {
 		why = fmt.Errorf("%w; what is kept on disk: %w", why, err)
 	}
-	if s.opt.Ask == nil {
-		return nil, why
+	if s.opt.Ask != nil {
+		why = fmt.Errorf("%w; %w", why, s.miss(n))
 	}
-	return nil, fmt.Errorf("%w; %w", why, s.miss(n))
+	return nil, &sealed.NoIdentityError{Environment: n.environment, Why: why}
 }
 
 // miss has other nodes be asked, and says what came of it so far.

@@ -368,10 +368,14 @@ func TestFeature_G11_Secrets(t *testing.T) {
 		}
 		return nil
 	})
+	stdout, _, _ := n.Shoal("status")
+	t.Log(stdout)
 	for _, p := range n.Status().Pods {
 		if strings.HasPrefix(p.Name, "db-") {
 			if stdout, _, _ := n.Shoal("why", "pod/"+p.Name); !strings.Contains(stdout, "this node has no key of environment dev") {
 				t.Errorf("why:\n%s", stdout)
+			} else {
+				t.Log(stdout)
 			}
 		}
 	}
@@ -398,6 +402,8 @@ func TestFeature_G11_Secrets(t *testing.T) {
 		t.Errorf("pods after the rotation: %s; before: %s", now, before)
 	}
 	t.Log(repo.secret("", "keys"), repo.secret("", "ls"))
+	stdout, _, _ = n.Shoal("why", "secret/db")
+	t.Log(stdout)
 }
 
 // A node that an environment's key is not sealed to gets it from one that has it, as a pod of the environment is placed on it, and keeps
