@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,7 @@ byte of a file. It is sealed for the environment, and for this Secret and key: i
 			if err != nil {
 				return err
 			}
-			plain, err := readValue(cmd.InOrStdin(), cmd.ErrOrStderr(), from, at)
+			plain, err := readValue(cmd.Context(), cmd.InOrStdin(), cmd.ErrOrStderr(), from, at)
 			if err != nil {
 				return err
 			}
@@ -109,7 +110,7 @@ func secretPlace(_ *cobra.Command, args []string) error {
 }
 
 // readValue takes a value from where it is to come from.
-func readValue(in io.Reader, w io.Writer, from string, at sealed.Place) (sealed.Plain, error) {
+func readValue(ctx context.Context, in io.Reader, w io.Writer, from string, at sealed.Place) (sealed.Plain, error) {
 	if from != "" {
 		f, err := os.Open(from)
 		if err != nil {
@@ -120,7 +121,7 @@ func readValue(in io.Reader, w io.Writer, from string, at sealed.Place) (sealed.
 	}
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprintf(w, "value of %s (not shown): ", at)
-		b, err := term.ReadPassword(int(f.Fd()))
+		b, err := askQuietly(ctx, int(f.Fd()))
 		fmt.Fprintln(w)
 		if err != nil {
 			return sealed.Plain{}, fmt.Errorf("read value: %w", err)
@@ -129,6 +130,29 @@ func readValue(in io.Reader, w io.Writer, from string, at sealed.Place) (sealed.
 	}
 	plain, err := readBounded(in)
 	return sealed.NewPlain(bytes.TrimSuffix(plain.Bytes(), []byte("\n"))), err
+}
+
+// askQuietly reads a line from a terminal without echo, until ctx ends: whoever interrupts it gets his terminal back as it was.
+func askQuietly(ctx context.Context, fd int) ([]byte, error) {
+	was, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		b   []byte
+		err error
+	}
+	read := make(chan line, 1)
+	go func() { // ends with the process if nobody types any more
+		b, err := term.ReadPassword(fd)
+		read <- line{b, err}
+	}()
+	select {
+	case l := <-read:
+		return l.b, l.err
+	case <-ctx.Done():
+		return nil, errors.Join(context.Cause(ctx), term.Restore(fd, was))
+	}
 }
 
 func readBounded(r io.Reader) (sealed.Plain, error) {

@@ -402,6 +402,14 @@ func TestFeature_G11_Secrets(t *testing.T) {
 		t.Errorf("pods after the rotation: %s; before: %s", now, before)
 	}
 	t.Log(repo.secret("", "keys"), repo.secret("", "ls"))
+
+	// Back to a commit of before: the value of then, by the key of then.
+	repo.secret("two", "set", "db", "password")
+	repo.Push("another value")
+	n.Eventually(soon, func() error { return n.sees("db", "two", "one") })
+	repo.git("revert", "--no-edit", "HEAD", "HEAD~1")
+	repo.git("push", "origin", "HEAD:main")
+	n.Eventually(soon, func() error { return n.sees("db", "one", "one") })
 	stdout, _, _ = n.Shoal("why", "secret/db")
 	t.Log(stdout)
 }
