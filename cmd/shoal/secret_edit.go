@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -173,8 +174,7 @@ func inEditor(name string, text []byte) (_ []byte, err error) {
 				continue // the terminal has sent it to the editor, too
 			}
 			_ = run.Process.Signal(s)
-			_ = <-ended // it was told to
-			return nil, errors.New("ended while the editor was open; nothing was changed")
+			return nil, fmt.Errorf("%s came while the editor was open, nothing was changed: %w", s, errors.Join(<-ended, context.Canceled))
 		case err := <-ended:
 			if err != nil {
 				return nil, fmt.Errorf("the editor failed, nothing was changed: %w", err)

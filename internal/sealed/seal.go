@@ -23,7 +23,7 @@ type Value struct {
 	Age []byte
 }
 
-// Version changes when the value does, and only then if there is a MAC. Pods restart by it.
+// Version changes when the value does, and only then if there is a MAC.
 func (v Value) Version() string {
 	if v.MAC != "" {
 		return "mac:" + v.MAC

@@ -13,6 +13,7 @@
 //	kernel       a pod's network, IPC and UTS namespaces, pinned by bind mounts: no pause process, unless its containers
 //	             share their processes, whose namespace cannot be pinned (pause.go). Its cgroup, and its /dev/shm.
 //	run dir      the records between shim and agent (package record), on a tmpfs; List reads these and nothing else.
+//	private dir  OCI specs, with what is in containers' environments (private.go): in memory, never swapped.
 //	data dir     containerd's root; scratch/<pod>/<container>.<attempt>, the writable layers.
 //
 // The agent speaks containerd's task protocol with the shims itself instead of through containerd's own task
