@@ -27,6 +27,7 @@ help:
 ## setup: install Debian packages that are missing, build the pinned runc and the linter
 setup: setup-run
 	@$(MAKE) --no-print-directory $(TOOLS)/golangci-lint
+	@$(MAKE) --no-print-directory $(TOOLS)/prometheus
 
 # What building and running need, without the linter.
 setup-run:
@@ -37,6 +38,10 @@ $(TOOLS)/runc: tools/runc/go.mod tools/runc/go.sum
 	@echo "build   runc"
 	@mkdir -p $(TOOLS)
 	@cd tools/runc && CGO_ENABLED=1 go build -tags "seccomp netgo osusergo" -ldflags '-s -w -extldflags "-static"' -o $@ github.com/opencontainers/runc
+
+# For the test of gates that ask Prometheus: Debian's binary, not installed.
+$(TOOLS)/prometheus:
+	@tools/prometheus.sh $@
 
 $(TOOLS)/golangci-lint:
 	@echo "build   golangci-lint $(GOLANGCI_VERSION)"
