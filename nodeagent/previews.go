@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/preview"
@@ -47,12 +48,17 @@ func (d *Deployer) headOf(ctx context.Context, l *list, env render.Environment) 
 	return id, true, d.opt.Source.Bring(ctx, id)
 }
 
+// OwnPins begin the names under which commits are pinned that are of no environment.
+const OwnPins = "_"
+
 // letGo unpins what previews showed that are gone, and what those that are there showed before.
 func (d *Deployer) letGo(ctx context.Context, l *list) {
 	for environment, pins := range d.opt.Source.AllPins() {
 		active := d.active(environment)
 		shows, isPreview := l.shows[environment]
 		switch {
+		case strings.HasPrefix(environment, OwnPins):
+			continue
 		case isPreview && (active == nil || active.Commit != shows): // it has not come that far
 			continue
 		case !isPreview && (active != nil || l.declares(environment)):
@@ -71,7 +77,7 @@ func (d *Deployer) letGo(ctx context.Context, l *list) {
 
 // PreviewEnvironment is what a render of a preview may know.
 func PreviewEnvironment(p preview.Environment) render.Environment {
-	env := render.Environment{Name: p.Name, Ref: "refs/heads/" + p.Branch, Class: PreviewClass, Namespace: p.Name}
+	env := render.Environment{Name: p.Name, Ref: "refs/heads/" + p.Branch, Class: PreviewClass, Namespace: p.Name, NoSecrets: true}
 	if p.Number > 0 {
 		env.PR = strconv.Itoa(p.Number)
 		env.Ref = "refs/pull/" + env.PR + "/head"

@@ -29,6 +29,9 @@ type landerPart struct{ m *machine }
 
 func (l landerPart) Land(ctx context.Context, ref string, old source.ID, raw []byte) (source.ID, error) {
 	id, err := l.m.mirror.Land(ctx, ref, old, raw)
+	if err != nil && id != "" {
+		err = l.m.keepForLater(ctx, source.FullRefName(ref), old, id, err)
+	}
 	l.m.ownPush.Store(0) // nobody is at the other end to be shown what becomes of it
 	l.m.looks.nudge()
 	return id, err

@@ -316,7 +316,7 @@ func (m *machine) wire() {
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders, Claims: m.claims,
-		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror, m.bring}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls, m.taggedAs},
+		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror, m.bring, m.unpushed}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls, m.taggedAs},
 		Lander: landerPart{m}, Sign: m.signAsRing, Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
 	m.node = &nodeagent.Node{
@@ -352,6 +352,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.looks.run(ctx) })
 	g.Go(func() error { return m.promoting().Run(ctx) })
 	g.Go(func() error { return m.previewing.Run(ctx) })
+	g.Go(func() error { return m.pushLater(ctx) })
 	g.Go(func() error { return m.followPreviews(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
 	g.Go(func() error { return m.renderWanted(ctx) })

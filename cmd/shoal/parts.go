@@ -226,7 +226,8 @@ func (p probesPart) Health() map[string]plan.Health {
 
 type sourcePart struct {
 	*gitsync.Mirror
-	bring func(ctx context.Context, commit source.ID) error // from another node
+	bring    func(ctx context.Context, commit source.ID) error // from another node
+	unpushed func(ref string) (source.ID, error)               // that the ring has made while its forge was away; "": none
 }
 
 // Bring has a commit here that another node has.
@@ -237,7 +238,16 @@ func (s sourcePart) Bring(ctx context.Context, commit source.ID) error {
 	return s.bring(ctx, commit)
 }
 
-func (s sourcePart) Head(_ context.Context, ref string) (source.ID, bool, error) {
+func (s sourcePart) Head(ctx context.Context, ref string) (source.ID, bool, error) {
+	if s.unpushed != nil {
+		id, err := s.unpushed(ref)
+		if err != nil {
+			return "", false, err
+		}
+		if id != "" {
+			return id, true, s.Bring(ctx, id)
+		}
+	}
 	id, err := s.Mirror.Head(ref)
 	if errors.Is(err, gitsync.ErrNoRef) {
 		return "", false, nil

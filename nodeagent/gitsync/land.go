@@ -3,8 +3,10 @@ package gitsync
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
@@ -12,7 +14,7 @@ import (
 
 // Land moves ref from old ("" creates it) to a commit, given by its raw bytes, whose tree and parents the repository has, by
 // compare-and-swap: of this server, or of the host at the URL. It returns the commit's id. An error that is ErrMoved says that the ref is elsewhere; a *RefusedError is
-// the host's last word; after any other the commit may be there, which the next fetch tells.
+// the host's last word; after any other the id is given too: the commit is here, and may be there, which the next fetch tells.
 func (m *Mirror) Land(ctx context.Context, ref string, old source.ID, raw []byte) (source.ID, error) {
 	ref = source.FullRefName(ref)
 	id := source.ObjectID("commit", raw)
@@ -28,40 +30,82 @@ func (m *Mirror) Land(ctx context.Context, ref string, old source.ID, raw []byte
 	if m.opt.URL == "" {
 		return id, m.landHere(ctx, source.RefUpdate{Name: ref, Old: old, New: id}, raw)
 	}
-	move := bare.Move{Name: ref}
-	if move.New, err = toHash(id); err != nil {
+	if err := m.store(ctx, raw); err != nil {
 		return "", err
 	}
-	if old != "" {
-		if move.Old, err = toHash(old); err != nil {
-			return "", err
-		}
+	if err := m.PushCommit(ctx, ref, old, id); err != nil {
+		return id, err
 	}
-	m.fetching.Lock()
-	ctx, cancel := context.WithTimeoutCause(ctx, advertTime, fmt.Errorf("not done after %s", advertTime))
-	err = asRefusal(cause(ctx, m.push(ctx, move, raw)))
-	cancel()
-	m.fetching.Unlock()
-	if err != nil {
-		return "", fmt.Errorf("push %s to %s: %w", ref, redacted(m.opt.URL), err)
-	}
-	m.Wake() // to fetch it
+	m.Wake() // to see it there
 	return id, nil
 }
 
-func (m *Mirror) landHere(ctx context.Context, u source.RefUpdate, raw []byte) error {
-	var pack bytes.Buffer
-	w, err := bare.NewPackWriter(&pack, 1)
+// store keeps a commit that no ref stands for yet: who wants it kept pins it.
+func (m *Mirror) store(ctx context.Context, raw []byte) error {
+	if m.Has(source.ObjectID("commit", raw)) {
+		return nil
+	}
+	pack, err := packOf(raw)
 	if err != nil {
 		return err
 	}
-	if err := w.Add(bare.Commit, raw); err != nil {
+	m.incoming.RLock()
+	defer m.incoming.RUnlock()
+	in, err := m.repo.Receive(ctx, pack, nil)
+	if err != nil {
 		return err
 	}
-	if err := w.Close(); err != nil {
+	return in.Publish()
+}
+
+// PushCommit moves a ref of the host from old ("" creates it) to a commit of the mirror whose tree and parents the host has. Errors are as
+// those of Land.
+func (m *Mirror) PushCommit(ctx context.Context, ref string, old, commit source.ID) (err error) {
+	if m.opt.URL == "" {
+		return errNoURL
+	}
+	move := bare.Move{Name: ref}
+	if move.New, err = toHash(commit); err != nil {
 		return err
 	}
-	return m.Receive(ctx, []source.RefUpdate{u}, &pack, nil)
+	if old != "" {
+		if move.Old, err = toHash(old); err != nil {
+			return err
+		}
+	}
+	raw, err := m.repo.ReadKind(move.New, bare.Commit)
+	if err != nil {
+		return err
+	}
+	m.fetching.Lock()
+	defer m.fetching.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, pushTime, fmt.Errorf("not done after %s", pushTime))
+	defer cancel()
+	if err := asRefusal(cause(ctx, m.push(ctx, move, raw))); err != nil {
+		return fmt.Errorf("push %s to %s: %w", ref, redacted(m.opt.URL), err)
+	}
+	return nil
+}
+
+// pushTime bounds a push: somebody waits for it, and a commit that could not be pushed is pushed later.
+const pushTime = 10 * time.Second
+
+// packOf is a pack of one commit.
+func packOf(raw []byte) (*bytes.Buffer, error) {
+	var pack bytes.Buffer
+	w, err := bare.NewPackWriter(&pack, 1)
+	if err != nil {
+		return nil, err
+	}
+	return &pack, errors.Join(w.Add(bare.Commit, raw), w.Close())
+}
+
+func (m *Mirror) landHere(ctx context.Context, u source.RefUpdate, raw []byte) error {
+	pack, err := packOf(raw)
+	if err != nil {
+		return err
+	}
+	return m.Receive(ctx, []source.RefUpdate{u}, pack, nil)
 }
 
 // maxExpand bounds the commits that are looked at for one whose id begins so.
