@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
@@ -136,11 +137,11 @@ func (m *machine) pushNow(ctx context.Context, r source.Ref) error {
 	if err != nil {
 		return err
 	}
-	for i := len(chain) - 1; i >= 0; i-- {
-		if err := m.mirror.PushCommit(ctx, r.Name, theirs, chain[i]); err != nil {
+	for _, id := range slices.Backward(chain) {
+		if err := m.mirror.PushCommit(ctx, r.Name, theirs, id); err != nil {
 			return err
 		}
-		theirs = chain[i]
+		theirs = id
 	}
 	if _, err := m.mirror.Fetch(ctx); err != nil {
 		return err
@@ -151,7 +152,7 @@ func (m *machine) pushNow(ctx context.Context, r source.Ref) error {
 // unpushedSince are the commits from where the ring has a branch back to where the forge has it, newest first. A branch that the forge
 // does not have begins where one begins that it has.
 func (m *machine) unpushedSince(ctx context.Context, r source.Ref, theirs source.ID) (chain []source.ID, err error) {
-	for id := r.ID; id != theirs && !(theirs == "" && m.onForge(ctx, id)); {
+	for id := r.ID; id != theirs && (theirs != "" || !m.onForge(ctx, id)); {
 		if len(chain) == maxUnpushed {
 			return nil, fmt.Errorf("%s: the forge's %s is not among the %d commits before %s", r.Name, theirs.Short(), maxUnpushed, r.ID.Short())
 		}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/shoal-dev/shoal/engine/control"
@@ -92,12 +93,9 @@ func (s *State) examinePod(gone, came **control.Pod) {
 
 // stir notes that the health of an environment may be another one.
 func (s *State) stir(environment string) {
-	for _, e := range s.stirred {
-		if e == environment {
-			return
-		}
+	if !slices.Contains(s.stirred, environment) {
+		s.stirred = append(slices.Clip(s.stirred), environment)
 	}
-	s.stirred = append(s.stirred[:len(s.stirred):len(s.stirred)], environment)
 }
 
 // Ill says which objects of an environment are not healthy and why, at most so many, by key; more is how many others there are.

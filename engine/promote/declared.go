@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
@@ -31,9 +32,7 @@ func Repository(environments []render.Environment) ([]Environment, render.Proble
 	all := make([]Environment, 0, len(environments))
 	lines := map[string]int{}
 	for _, e := range environments {
-		for path, line := range e.Policy.Lines {
-			lines[path] = line
-		}
+		maps.Copy(lines, e.Policy.Lines)
 		d, err := Declared(e)
 		if err != nil {
 			problems = append(problems, render.Problem{File: "shoal.cue", Line: e.Policy.Line("environments." + e.Name), Text: err.Error()})

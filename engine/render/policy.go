@@ -3,6 +3,7 @@ package render
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"cuelang.org/go/cue"
 )
@@ -69,7 +70,7 @@ func (p *Policy) walk(c *valueProblems, path []string, v any) {
 	p.note(c, path)
 	if m, ok := v.(map[string]any); ok {
 		for _, k := range sortedKeys(m) {
-			p.walk(c, append(path[:len(path):len(path)], k), m[k])
+			p.walk(c, append(slices.Clip(path), k), m[k])
 		}
 	}
 }
