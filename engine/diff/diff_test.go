@@ -95,6 +95,7 @@ func TestFeature_G3_Report(t *testing.T) {
 				in.Problems = append(in.Problems, strings.TrimSpace(line))
 				in.Held = []string{"broken"}
 			}
+			in.Running, in.Refused, in.Note = strings.TrimSpace(files["running"]), strings.TrimSpace(files["refused"]), strings.TrimSpace(files["note"])
 			r, err := New(in)
 			if err != nil {
 				t.Fatal(err)
@@ -234,7 +235,7 @@ func FuzzMarkdown(f *testing.F) {
 	f.Add("-->", "`", "``", "```", "````", strings.Repeat("`", 5000))
 	f.Fuzz(func(t *testing.T, env, from, object, path, o, n string) {
 		r := Report{
-			Environment: env, From: from, To: n, Held: []string{o}, Problems: []string{n}, Digest: desired.DigestOf(nil),
+			Environment: env, From: from, To: n, Running: o, Refused: path, Note: n, Held: []string{o}, Problems: []string{n}, Digest: desired.DigestOf(nil),
 			First: []Item{{Op: desired.Update, Object: object, Notes: []Note{{Exposes, o}, {Other, n}}, Fields: []desired.FieldChange{{Path: path, Old: o, New: n}}}},
 		}
 		m := r.Markdown(4096)

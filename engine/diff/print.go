@@ -19,6 +19,15 @@ const (
 	maxLines  = 50  // problems and warnings in Markdown
 )
 
+// The titles of a text's two parts.
+const (
+	FirstTitle = "look at these first"
+	RestTitle  = "the rest"
+)
+
+// Nothing is what people call it when nothing runs.
+const Nothing = "nothing"
+
 // signs are how a line of text begins.
 var signs = map[desired.Op]string{desired.Create: "+", desired.Update: "~", desired.Delete: "-", "": " "}
 
@@ -26,6 +35,9 @@ var signs = map[desired.Op]string{desired.Create: "+", desired.Update: "~", desi
 func (r Report) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, plan %s\n", r.title(), r.Digest[:min(12, len(r.Digest))])
+	for _, line := range r.remarks() {
+		b.WriteString(clean(line) + "\n")
+	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", clean(w))
 	}
@@ -50,10 +62,28 @@ func (r Report) Text() string {
 			}
 		}
 	}
-	section("look at these first", r.First)
-	section("the rest", r.Rest)
+	section(FirstTitle, r.First)
+	section(RestTitle, r.Rest)
 	b.WriteString(r.foot() + "\n")
 	return b.String()
+}
+
+// remarks say what is not as one would think.
+func (r Report) remarks() (lines []string) {
+	if r.Refused != "" {
+		lines = append(lines, "would not be accepted, what runs goes on: "+r.Refused)
+	}
+	if r.Note != "" {
+		lines = append(lines, "none of this would happen now: "+r.Note)
+	}
+	switch r.Running {
+	case "":
+	case Nothing:
+		lines = append(lines, "objects are compared with "+r.From+"; nothing runs, so all pods start")
+	default:
+		lines = append(lines, "objects are compared with "+r.From+"; pods go from "+r.Running+", which runs, to "+r.To)
+	}
+	return lines
 }
 
 // String is "exposes node port 30080/TCP".
@@ -80,7 +110,7 @@ func (r Report) title() string {
 	if r.From != "" || r.To != "" {
 		s += ": " + clean(r.From) + ".." + clean(r.To)
 	}
-	if len(r.First)+len(r.Rest) == 0 {
+	if !r.Changes() {
 		s += ": nothing changes"
 	}
 	return s
@@ -149,7 +179,10 @@ func (r Report) Markdown(limit int) string {
 		m.b.WriteString(" " + code(r.From+".."+r.To))
 	}
 	m.b.WriteString("\n\n")
-	if len(r.First)+len(r.Rest) == 0 {
+	for _, line := range r.remarks() {
+		m.put(code(line) + "\n\n")
+	}
+	if !r.Changes() {
 		m.b.WriteString("Nothing changes.\n\n")
 	}
 	m.lines("Held as they run", []string{strings.Join(r.Held, ", ")})

@@ -69,6 +69,9 @@ type Input struct {
 	Content     desired.Content
 	Pods        []Pod    // of a dry run, if there was one
 	PodsGoOn    int      // pods that are not touched
+	Running     string   // the commit that runs and that pods go from, where Before is another one's; "" if it is that
+	Refused     string   // why the ring would not accept it; "" if it would
+	Note        string   // why nothing of it would happen now; "" if it would
 	Held        []string // apps that stay as they run, and so are not in After
 	Problems    []string // why
 	Warnings    []string // allowed, and probably not meant
@@ -84,6 +87,9 @@ type Report struct {
 	Rest        []Item         `json:"rest"`
 	Unchanged   int            `json:"unchanged"` // objects
 	PodsGoOn    int            `json:"podsGoOn"`
+	Running     string         `json:"running,omitempty"` // the commit that pods go from, if that is not From
+	Refused     string         `json:"refused,omitempty"` // why the ring would not accept it
+	Note        string         `json:"note,omitempty"`    // why nothing of it would happen now
 	Held        []string       `json:"held,omitempty"`
 	Problems    []string       `json:"problems,omitempty"`
 	Warnings    []string       `json:"warnings,omitempty"`
@@ -96,6 +102,7 @@ const redacted = "(redacted)"
 func New(in Input) (Report, error) {
 	r := Report{
 		Environment: in.Environment, From: in.From, To: in.To, Digest: Digest(in.Before, in.After), PodsGoOn: in.PodsGoOn,
+		Running: in.Running, Refused: in.Refused, Note: in.Note,
 		Held: in.Held, Problems: in.Problems, Warnings: in.Warnings, First: []Item{}, Rest: []Item{},
 	}
 	changes, err := desired.Diff(in.Before, in.After, in.Content)
@@ -170,15 +177,15 @@ func New(in Input) (Report, error) {
 	return r, nil
 }
 
-// addPods adds what a dry run says. Its words on a restart say more than that the template changed.
+// addPods adds what a dry run says. Its words on pods that are replaced or stop say more than those on the object.
 func (it *Item) addPods(p Pod) {
 	kind := map[string]Kind{"restart": Restarts, "wait": Restarts, "move": Moves, "remove": Deletes}[p.Op]
 	if kind == "" {
 		kind = Other
 	}
-	if kind == Restarts {
-		it.Notes = slices.DeleteFunc(it.Notes, func(n Note) bool { return n == Note{Restarts, "its pod template changed"} })
-	}
+	it.Notes = slices.DeleteFunc(it.Notes, func(n Note) bool {
+		return kind == Restarts && n == Note{Restarts, "its pod template changed"} || kind == Deletes && n == Note{Deletes, "it is taken away"}
+	})
 	it.Notes = append(it.Notes, Note{kind, p.Text})
 }
 
@@ -272,6 +279,9 @@ func moves(items []Item, bodies []body) {
 		}
 	}
 }
+
+// Changes says whether anything would become another: an object, or pods.
+func (r Report) Changes() bool { return len(r.First)+len(r.Rest) > 0 }
 
 // JSON is the whole report, unbounded.
 func (r Report) JSON() ([]byte, error) {
