@@ -2,7 +2,6 @@ package nodeagent
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,73 +23,97 @@ import (
 // dryRunSteps bounds a dry run: a roll-out of n pods takes about 4n steps.
 const dryRunSteps = 100_000
 
-// Plan forks the ring's state, steps the fork with the manifest as the active one, lets a model of the nodes
-// carry everything out, and says what became another than it was.
-func (n *Node) Plan(_ context.Context, req api.PlanRequest) (api.Plan, error) {
-	content := overlay{blobs: map[desired.Digest][]byte{}, below: n.Agent.opt.Content}
-	for digest, b := range req.Blobs {
-		if desired.DigestOf(b) != desired.Digest(digest) {
-			return api.Plan{}, fmt.Errorf("blob %s: the bytes are others", digest)
-		}
-		content.blobs[desired.Digest(digest)] = b
-	}
-	var s *cluster.State
-	n.Agent.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
-	if len(req.Manifest) == 0 && len(req.Without) > 0 {
-		losses, err := n.losses(s, content, req.Without)
-		return api.Plan{Unchanged: s.Pods().Len(), Losses: losses}, err
-	}
-	next, err := desired.DecodeSet(req.Manifest)
-	if err != nil {
-		return api.Plan{}, err
-	}
-	content.blobs[next.D] = req.Manifest
-	before := s.Snapshot()
+// target is what would be activated.
+type target struct {
+	environment, namespace string
+	next                   *desired.Set
+	manifest               []byte
+	held                   []string
+	without                []string // nodes that are lost then
+}
 
-	out := api.Plan{Environment: req.Environment, To: string(next.D)}
-	if c := n.Claims.Status(); c != nil {
-		out.Note = c.Held
-	}
-	activate := cluster.Activate{Environment: req.Environment, Namespace: req.Namespace, Ref: "plan", Commit: "0000000000000000000000000000000000000000", D: next.D, Held: req.Held, Ungated: true}
+// carriedOut is what became of a dry run.
+type carriedOut struct {
+	refused   string // the ring would not take it; nothing else is known then
+	pods      []api.Change
+	unchanged int
+	actions   []api.Action
+	losses    []api.Loss
+}
+
+// carryOut forks the ring's state, steps the fork with the target as the active set, lets a model of the nodes carry
+// everything out, and says what became another than it was.
+func (n *Node) carryOut(s *cluster.State, content overlay, t target) (out carriedOut, err error) {
+	content.blobs[t.next.D] = t.manifest
+	before := s.Snapshot()
+	s = s.Snapshot()
+	activate := cluster.Activate{Environment: t.environment, Namespace: t.namespace, Ref: "plan", Commit: "0000000000000000000000000000000000000000", D: t.next.D, Held: t.held, Ungated: true}
 	var previous *desired.Set
-	if e, ok := s.Environments().Get(req.Environment); ok {
+	if e, ok := s.Environments().Get(t.environment); ok {
 		activate.Previous, activate.Ref, activate.Commit, activate.Images = e.D, e.Ref, e.Commit, e.Images
-		out.From = string(e.D)
-		b, err := content.Get(e.D)
-		if err != nil {
-			return api.Plan{}, err
-		}
-		if previous, err = desired.DecodeSet(b); err != nil {
-			return api.Plan{}, err
+		if previous, err = readSet(content, e.D); err != nil {
+			return out, err
 		}
 	}
-	if out.Objects, err = objectChanges(previous, next, content); err != nil {
-		return api.Plan{}, err
+	if activate.Previous == t.next.D {
+		out.unchanged = before.Pods().Len()
+		out.losses, err = n.losses(s, content, t.without)
+		return out, err
 	}
-	if out.From == out.To {
-		for range before.Pods().All() {
-			out.Unchanged++
-		}
-		out.Losses, err = n.losses(s, content, req.Without)
+	changes, err := desired.Diff(previous, t.next, content)
+	if err != nil {
 		return out, err
 	}
 	run := dryRun{s: s, content: content, now: max(wallclock.Now().UnixMilli(), s.Time())}
 	if err := run.step(cluster.Input{Activate: &activate}); err != nil {
-		return api.Plan{}, err
+		if why, ok := errors.AsType[rejected](err); ok {
+			return carriedOut{refused: string(why), unchanged: before.Pods().Len()}, nil
+		}
+		return out, err
 	}
-	out.Actions = n.actions(run.s, content)
+	out.actions = n.actions(run.s, content)
 	if err := run.settle(); err != nil {
-		return api.Plan{}, err
+		return out, err
 	}
-	out.Pods, out.Unchanged = podChanges(before, run.s, reasons(previous, next, out.Objects))
-	out.Losses, err = n.losses(run.s, content, req.Without)
+	out.pods, out.unchanged = podChanges(before, run.s, reasons(changes))
+	out.losses, err = n.losses(run.s, content, t.without)
 	return out, err
+}
+
+func readSet(content desired.Content, d desired.Digest) (*desired.Set, error) {
+	b, err := content.Get(d)
+	if err != nil {
+		return nil, err
+	}
+	return desired.DecodeSet(b)
 }
 
 // overlay is the content store with what a plan brings along.
 type overlay struct {
 	blobs map[desired.Digest][]byte
-	below desired.Content
+	below Content
+}
+
+func newOverlay(below Content) overlay {
+	return overlay{blobs: map[desired.Digest][]byte{}, below: below}
+}
+
+// bring adds the bytes of rendered apps that the store does not have.
+func (o overlay) bring(apps []Rendered) error {
+	for _, a := range apps {
+		lacking := slices.ContainsFunc(a.Items, func(i desired.Item) bool { return o.blobs[i.Digest] == nil && !o.below.Has(i.Digest) })
+		if a.Blobs == nil || !lacking {
+			continue
+		}
+		blobs, err := a.Blobs()
+		if err != nil {
+			return err
+		}
+		for _, b := range blobs {
+			o.blobs[b.Digest] = b.Bytes
+		}
+	}
+	return nil
 }
 
 func (o overlay) Get(d desired.Digest) ([]byte, error) {
@@ -100,24 +123,10 @@ func (o overlay) Get(d desired.Digest) ([]byte, error) {
 	return o.below.Get(d)
 }
 
-func objectChanges(previous, next *desired.Set, content desired.Content) ([]api.Change, error) {
-	if previous == nil {
-		previous = &desired.Set{Environment: next.Environment}
-	}
-	changes, err := desired.Diff(previous, next, content)
-	if err != nil {
-		return nil, err
-	}
-	var out []api.Change
-	for _, c := range changes {
-		change := api.Change{Op: string(c.Op), Name: c.Key.String()}
-		for _, f := range c.Fields {
-			change.Fields = append(change.Fields, f.String())
-		}
-		out = append(out, change)
-	}
-	return out, nil
-}
+// rejected is why Step did not take an input.
+type rejected string
+
+func (r rejected) Error() string { return string(r) }
 
 // dryRun is a fork of the ring with nodes that do everything at once and well.
 type dryRun struct {
@@ -139,7 +148,7 @@ func (d *dryRun) step(in cluster.Input) error {
 	d.steps++
 	out := cluster.Step(d.s, cluster.Entry{Index: d.s.Index() + 1, Time: d.now, Input: in}, d.content)
 	if out.Rejected != "" {
-		return errors.New(out.Rejected)
+		return rejected(out.Rejected)
 	}
 	if d.saw != nil {
 		d.saw(d.s)
@@ -208,36 +217,26 @@ func readyStatus(now int64) corev1.PodStatus {
 }
 
 // reasons says why pods of an object change, by the object's name.
-func reasons(previous, next *desired.Set, changes []api.Change) func(object string) string {
-	templates := func(s *desired.Set) map[string]desired.Digest {
-		out := map[string]desired.Digest{}
-		if s != nil {
-			for _, e := range s.Entries {
-				out[e.Key.String()] = e.Template
-			}
-		}
-		return out
-	}
-	was, is := templates(previous), templates(next)
-	changed := map[string]api.Change{}
+func reasons(changes []desired.Change) func(object string) string {
+	changed := map[string]desired.Change{}
 	for _, c := range changes {
-		changed[c.Name] = c
+		changed[c.Key.String()] = c
 	}
 	return func(object string) string {
 		c, ok := changed[object]
 		switch {
 		case !ok:
 			return "because of other objects"
-		case c.Op == string(desired.Create):
+		case c.Op == desired.Create:
 			return "it is new"
-		case c.Op == string(desired.Delete):
+		case c.Op == desired.Delete:
 			return "it is taken away"
-		case was[object] != is[object]:
+		case c.Template:
 			return "its pod template changed"
 		}
 		for _, f := range c.Fields {
-			if strings.HasPrefix(f, "spec.replicas: ") {
-				return strings.TrimPrefix(f, "spec.")
+			if f.Path == "spec.replicas" {
+				return strings.TrimPrefix(f.String(), "spec.")
 			}
 		}
 		return "it changed"

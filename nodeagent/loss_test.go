@@ -192,7 +192,7 @@ func TestFeature_R5_PlanWithoutAnyTwo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err = n.Plan(t.Context(), api.PlanRequest{Environment: "dev", Namespace: "dev", Manifest: m.ring.Content[next], Without: []string{"1"}})
+		p, err = carry(n, "dev", m.ring.Content, nil, next, "1")
 		if err != nil {
 			t.Fatal(err)
 		}

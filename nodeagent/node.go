@@ -28,6 +28,7 @@ type Node struct {
 	Deployer *Deployer
 	Claims   *Claims // nil: the repository is this ring's own Git server
 	Source   func() api.Source
+	Mirror   Mirror // what plans are made of
 	Version  string
 	LogDir   string
 	Warnings func() []string // of the host

@@ -82,25 +82,14 @@ func gitIgnored(ctx context.Context, dir string) func(path string, dir bool) boo
 	return func(path string, _ bool) bool { return ignored[path] }
 }
 
-// environment picks the environment that is meant: the named one, or the only one, or the first by name.
+// environment picks the environment that is meant: the named one, or the first by name.
 func (l *local) environment(ctx context.Context, tree source.Tree, name string) (render.Environment, error) {
-	return l.environmentOf(ctx, tree, name, "")
-}
-
-// environmentOf picks the named one, or the only one that follows branch, or the first by name.
-func (l *local) environmentOf(ctx context.Context, tree source.Tree, name, branch string) (render.Environment, error) {
 	all, problems, err := l.renderer.Environments(ctx, tree)
 	if err != nil {
 		return render.Environment{}, err
 	}
 	if len(problems) > 0 {
 		return render.Environment{}, problems
-	}
-	if name == "" {
-		follow := filter(slices.Clone(all), func(e render.Environment) bool { return e.Ref == branch })
-		if len(follow) == 1 {
-			return follow[0], nil
-		}
 	}
 	if name == "" && len(all) > 0 {
 		return all[0], nil
@@ -120,27 +109,18 @@ type compiledSet struct {
 	env   render.Environment
 	built desired.Built
 	blobs map[desired.Digest][]byte
-	below desired.Content // where the objects of what is active lie; nil: there are none
 }
 
 func (c compiledSet) Get(d desired.Digest) ([]byte, error) {
 	if b, ok := c.blobs[d]; ok {
 		return b, nil
 	}
-	if c.below != nil {
-		return c.below.Get(d)
-	}
 	return nil, fmt.Errorf("no object %s", d)
 }
 
 // compile renders an environment and checks it as a whole, by itself.
 func (l *local) compile(ctx context.Context, tree source.Tree, env render.Environment) (compiledSet, error) {
-	return l.compileOver(ctx, tree, env, nil, nil)
-}
-
-// compileOver does it as a node would where previous is active, whose objects are in content.
-func (l *local) compileOver(ctx context.Context, tree source.Tree, env render.Environment, previous *desired.Set, content desired.Content) (compiledSet, error) {
-	out := compiledSet{env: env, blobs: map[desired.Digest][]byte{}, below: content}
+	out := compiledSet{env: env, blobs: map[desired.Digest][]byte{}}
 	rendered, err := l.part.Render(ctx, tree, env)
 	if err != nil {
 		return out, err
@@ -159,7 +139,7 @@ func (l *local) compileOver(ctx context.Context, tree source.Tree, env render.En
 			out.blobs[b.Digest] = b.Bytes
 		}
 	}
-	out.built, err = desired.Build(env, apps, previous, out)
+	out.built, err = desired.Build(env, apps, nil, out)
 	return out, err
 }
 

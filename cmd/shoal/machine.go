@@ -321,7 +321,7 @@ func (m *machine) wire() {
 	})
 	m.node = &nodeagent.Node{
 		Facts: m.ringFactsFor(),
-		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list, Down: m.shutdown,
+		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Mirror: m.mirror, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list, Down: m.shutdown,
 	}
 	m.previewing = m.newPreviewing()
 	m.node.Previewing = m.previewing

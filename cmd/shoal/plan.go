@@ -12,26 +12,29 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/shoal-dev/shoal/engine/desired"
-	"github.com/shoal-dev/shoal/engine/source"
+	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
-func newPlan(g *globals) *cobra.Command {
-	var o planOptions
-	var exitStatus, actions bool
-	cmd := &cobra.Command{
-		Use: "plan [DIR | COMMIT]", Short: "What a working tree or a commit would change of what runs",
-		Long: `Renders a directory, or a commit of the repository it is in, forks the ring's state, and lets the planner that runs the ring carry
-it out on the fork: which objects change in which fields, which pods are restarted, created and removed and why, and how many are not
-touched. Apps with problems stay as they run, as they would in the ring; what is wrong with them is said.
+const planHelp = `Has the agent render a directory or a commit, fork the ring's state, and let the planner that runs the ring carry it out on the
+fork: what is exposed, restarted, moved and deleted comes first, then all other objects in their fields, with what becomes of their
+pods; the last line says how much is not touched. Apps with problems stay as they run, as they would in the ring. Nothing is changed.
 
-  shoal plan                        the working tree
+  shoal plan                        the working tree, against what runs
   shoal plan my-branch              a branch, a tag, an id or the first digits of one, HEAD~2
   shoal plan DIR --commit origin/x  the same of a repository elsewhere
+  shoal plan main..my-branch        what my-branch changes of main, in every environment
+  shoal plan main..                 what the working tree changes of main
 
-An argument that is a directory is taken for one; --commit says that a commit is meant. Without -e a branch is planned for the
-environment that follows it.
+A revision is looked up in the Git repository of the directory, and where that does not know it in the mirror of the node. An
+argument that is a directory is taken for one; --commit says that a commit is meant. Without -e, A..B is planned for all
+environments, anything else for the one that follows the branch, or for the first by name; --all means all.
+
+Of A..B the objects are compared as A and B render. Pods always go from what runs: where that is not A, the plan says so. The
+digest names the changes of the objects and nothing else: what was planned and what was then done have the same.
+
+-o markdown is a comment for a pull request, short enough for every forge. Its first line, <!-- shoal plan ENVIRONMENT -->, is how to
+find it again.
 
 --without says what happens next when nodes are lost: which pods start elsewhere and which find no place, which Services nobody
 answers, and whether a majority is left to decide. With a directory or commit of what would run then, without one of what runs now:
@@ -40,227 +43,170 @@ answers, and whether a majority is left to decide. With a directory or commit of
   shoal plan --without any          when any one node is lost; 2: any one or two; the worst first
 
 Exit status: 0, also with changes; with --exit-code 1 if there are any, as git diff has it. 1 if something would be held back.
-With --without --exit-code is 1 if something finds no place, nobody answers a Service until a node is back, or no majority is left.`,
+With --without --exit-code is 1 if something finds no place, nobody answers a Service until a node is back, or no majority is left.`
+
+func newPlan(g *globals) *cobra.Command {
+	var o planOptions
+	var exitStatus, actions bool
+	cmd := &cobra.Command{
+		Use: "plan [DIR | COMMIT | A..B]", Short: "What a working tree, a commit or a branch would change of what runs", Long: planHelp,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError{errors.New("expected one directory or commit at most; for both: shoal plan DIR --commit COMMIT")}
+				return usageError{errors.New("expected one directory, commit or A..B at most; for both: shoal plan DIR --commit COMMIT")}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				o.dir = args[0]
+			if err := o.parse(args); err != nil {
+				return err
 			}
-			var p api.Plan
-			var err error
-			if len(o.without) > 0 && len(args) == 0 && o.commit == "" && o.environment == "" {
-				p, err = g.client().Plan(cmd.Context(), api.PlanRequest{Without: o.without})
-			} else {
-				p, err = planned(cmd.Context(), g.client(), o)
-			}
+			client := g.client()
+			defer client.Close()
+			plans, err := o.ask(cmd.Context(), client, args)
 			if err != nil {
 				return err
 			}
-			if err := g.print(cmd.OutOrStdout(), p, func(w io.Writer) { printPlan(w, p, actions) }); err != nil {
+			if err := printPlans(cmd.OutOrStdout(), g, plans, o.several(), actions); err != nil {
 				return err
 			}
-			if len(p.Problems) > 0 {
-				return p.Problems
+			var problems render.Problems
+			for _, p := range plans {
+				problems = append(problems, p.Problems...)
 			}
-			if exitStatus && (len(o.without) == 0 && len(p.Objects)+len(p.Pods) > 0 || slices.ContainsFunc(p.Losses, harms)) {
+			if len(problems) > 0 {
+				return problems.Sorted()
+			}
+			if exitStatus && slices.ContainsFunc(plans, func(p api.Plan) bool { return changes(p, o.without) }) {
 				return exitCode(1)
 			}
 			return nil
 		},
 	}
-	g.outputFlag(cmd)
 	f := cmd.Flags()
-	f.StringVar(&o.commit, "commit", "", "plan this commit of DIR's repository, not the working tree: a branch, tag or id")
-	f.StringVarP(&o.environment, "environment", "e", "", "environment; default: the one that follows the branch, else the first by name")
+	f.StringVarP(&g.output, "output", "o", "text", "text, markdown, json or yaml")
+	f.StringVar(&o.rev, "commit", "", "plan this commit of DIR's repository, not the working tree: a branch, tag or id, or A..B")
+	f.StringVarP(&o.environment, "environment", "e", "", "environment; default: all for A..B, else the one that follows the branch, else the first by name")
+	f.BoolVar(&o.all, "all", false, "all environments")
 	f.BoolVar(&exitStatus, "exit-code", false, "exit with 1 if anything would change")
 	f.StringSliceVar(&o.without, "without", nil, "also what happens when these nodes are lost; any: each one, 2: each one or two")
 	f.BoolVar(&actions, "actions", false, "also the first steps of the node")
 	return cmd
 }
 
-// planOptions say what is planned: a directory, or with commit a commit of the repository it is in. dir may be the
-// commit, if commit is "" and there is no such directory.
+// changes says whether --exit-code is to tell of a plan.
+func changes(p api.Plan, without []string) bool {
+	if len(without) > 0 {
+		return slices.ContainsFunc(p.Losses, harms)
+	}
+	return p.Report != nil && p.Report.Changes()
+}
+
+// planOptions say what is planned.
 type planOptions struct {
-	dir, commit, environment string
-	without                  []string // nodes that are lost then
+	dir, rev, environment string
+	all                   bool
+	without               []string // nodes that are lost then
+
+	from, to string // of rev; from is "" for what runs, to for the working tree
+	ranged   bool   // rev is A..B
 }
 
-// planned renders what is asked for and has the agent plan it.
-func planned(ctx context.Context, client *api.Client, o planOptions) (api.Plan, error) {
-	l, tree, rev, err := openPlanned(ctx, o)
-	if err != nil {
-		return api.Plan{}, err
-	}
-	defer l.close()
-	env, err := l.environmentOf(ctx, tree, o.environment, rev.branch)
-	if err != nil {
-		return api.Plan{}, err
-	}
-	previous, content, err := active(ctx, client, env.Name)
-	if err != nil {
-		return api.Plan{}, err
-	}
-	set, err := l.compileOver(ctx, tree, env, previous, content)
-	if err != nil {
-		return api.Plan{}, err
-	}
-	warnings := set.built.Warnings
-	allow, _ := rev.commit.Trailer(source.TrailerAllowDelete)
-	if refused := desired.Guard(previous, set.built.Set, allow); len(refused) > 0 {
-		if rev.commit.ID != "" {
-			return api.Plan{}, append(set.built.Problems, refused...).Sorted()
+// parse finds out what an argument is: a directory that is there, or else a commit or a range.
+func (o *planOptions) parse(args []string) error {
+	if len(args) == 1 {
+		o.dir = args[0]
+		if _, err := os.Stat(o.dir); o.rev == "" && errors.Is(err, fs.ErrNotExist) {
+			o.dir, o.rev = "", args[0]
 		}
-		warnings = append(warnings, refused...) // it is no commit yet: its message may still say so
 	}
-	req := request(set, previous)
-	req.Without = o.without
-	p, err := client.Plan(ctx, req)
-	if err != nil {
-		return api.Plan{}, err
+	if o.all && o.environment != "" {
+		return usageError{errors.New("expected -e ENVIRONMENT or --all, not both")}
 	}
-	p.Commit = string(rev.commit.ID)
-	p.Held, p.Problems, p.Warnings = set.built.Held, set.built.Problems, warnings
-	return p, nil
+	o.to = o.rev
+	from, to, ranged := strings.Cut(o.rev, "..")
+	switch {
+	case !ranged:
+		return nil
+	case strings.HasPrefix(o.rev, "../") || o.rev == "..":
+		return usageError{fmt.Errorf("%s: there is no such directory", o.rev)}
+	case strings.HasPrefix(to, "."):
+		return usageError{fmt.Errorf("%q: expected two dots, A..B: A is compared with B as they are, not with where they parted; for that: shoal plan $(git merge-base A B)..B", o.rev)}
+	case strings.Contains(to, ".."):
+		return usageError{fmt.Errorf("%q: expected one A..B", o.rev)}
+	case from == "":
+		return usageError{fmt.Errorf("%q: expected a commit before the dots; against what runs: shoal plan %s", o.rev, to)}
+	}
+	o.from, o.to, o.ranged = from, to, true
+	return nil
 }
 
-// openPlanned finds the tree that is planned, and the revision unless it is a working tree.
-func openPlanned(ctx context.Context, o planOptions) (*local, source.Tree, revision, error) {
-	if o.commit == "" && o.dir != "" {
-		if _, err := os.Stat(o.dir); errors.Is(err, fs.ErrNotExist) {
-			o.dir, o.commit = "", o.dir
+// several says whether the answer is a list of plans.
+func (o *planOptions) several() bool { return o.all || o.ranged && o.environment == "" }
+
+// ask brings the agent what it lacks of the trees, and has it plan them.
+func (o *planOptions) ask(ctx context.Context, client *api.Client, args []string) ([]api.Plan, error) {
+	req := api.PlanRequest{Environment: o.environment, Without: o.without}
+	if len(o.without) > 0 && len(args) == 0 && o.rev == "" && o.environment == "" && !o.all {
+		p, err := client.Plan(ctx, req)
+		return []api.Plan{p}, err
+	}
+	trees := planTrees{client: client, dir: o.dir}
+	var err error
+	if req.To, err = trees.find(ctx, o.to); err != nil {
+		return nil, err
+	}
+	if o.ranged {
+		if req.From, err = trees.find(ctx, o.from); err != nil {
+			return nil, err
 		}
 	}
-	if o.dir == "" {
-		o.dir = "."
+	req.Objects = trees.objects
+	first, err := client.Plan(ctx, req)
+	if err != nil {
+		return nil, trees.explain(err)
 	}
-	if o.commit == "" {
-		l, err := openLocal(o.dir)
+	plans := []api.Plan{first}
+	if !o.several() {
+		return plans, nil
+	}
+	for _, side := range []struct {
+		tree   *api.Tree
+		commit string
+	}{{req.To, first.Commit}, {req.From, first.FromCommit}} {
+		if side.tree != nil && side.tree.Revision != "" {
+			side.tree.Revision = side.commit // a branch may move between two questions
+		}
+	}
+	for _, name := range first.Declared {
+		if name == first.Environment {
+			continue
+		}
+		req.Environment = name
+		p, err := client.Plan(ctx, req)
 		if err != nil {
-			return nil, nil, revision{}, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		tree, err := l.tree(ctx)
-		if err != nil {
-			l.close()
-		}
-		return l, tree, revision{}, err
+		plans = append(plans, p)
 	}
-	h, err := openHistory(o.dir)
-	if err != nil {
-		return nil, nil, revision{}, err
-	}
-	rev, err := h.resolve(o.commit)
-	if err != nil {
-		return nil, nil, revision{}, err
-	}
-	below, err := h.below(o.dir)
-	if err != nil {
-		return nil, nil, revision{}, err
-	}
-	tree, err := h.tree(rev.commit, h.manifests(rev.commit, below))
-	if err != nil {
-		return nil, nil, revision{}, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, nil, revision{}, err
-	}
-	return newLocal(self, o.dir), tree, rev, nil
+	slices.SortFunc(plans, func(a, b api.Plan) int { return strings.Compare(a.Environment, b.Environment) })
+	return plans, nil
 }
 
-// request asks the agent about a set. It brings the objects along that what is active does not have.
-func request(set compiledSet, previous *desired.Set) api.PlanRequest {
-	req := api.PlanRequest{
-		Environment: set.env.Name, Namespace: set.env.Namespace, Manifest: set.built.Manifest, Held: set.built.Held, Blobs: map[string][]byte{},
+// printPlans writes plans as -o asks.
+func printPlans(w io.Writer, g *globals, plans []api.Plan, several, actions bool) error {
+	if g.output == "markdown" {
+		return printMarkdown(w, plans)
 	}
-	known := map[desired.Digest]bool{}
-	if previous != nil {
-		for _, e := range previous.Entries {
-			known[e.Digest], known[e.Template] = true, true
+	var v any = plans[0]
+	if several {
+		v = plans
+	}
+	return g.print(w, v, func(w io.Writer) {
+		for i, p := range plans {
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			printPlan(w, p, actions)
 		}
-	}
-	for d, b := range set.blobs {
-		if !known[d] {
-			req.Blobs[string(d)] = b
-		}
-	}
-	return req
-}
-
-// active is what runs in an environment, nil if nothing does, and where its objects are.
-func active(ctx context.Context, client *api.Client, environment string) (*desired.Set, objects, error) {
-	content := objects(func(d desired.Digest) ([]byte, error) { return client.Blob(ctx, string(d)) })
-	b, err := client.Manifest(ctx, environment)
-	if errors.Is(err, api.ErrNotFound) {
-		return nil, content, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	set, err := desired.DecodeSet(b)
-	return set, content, err
-}
-
-// objects gives the bytes of a digest.
-type objects func(desired.Digest) ([]byte, error)
-
-// Get makes it a desired.Content.
-func (o objects) Get(d desired.Digest) ([]byte, error) { return o(d) }
-
-func printPlan(w io.Writer, p api.Plan, actions bool) {
-	c := painter(w)
-	if p.To == "" {
-		printLosses(w, p.Losses)
-		return
-	}
-	defer printLosses(w, p.Losses)
-	sign := map[string]string{"create": c.green("+"), "update": c.yellow("~"), "restart": c.yellow("~"), "delete": c.red("-"), "remove": c.red("-"), "wait": c.red("!")}
-	name := c.bold(p.Environment)
-	if p.Commit != "" {
-		name += " at " + source.ID(p.Commit).Short()
-	}
-	if p.Note != "" {
-		fmt.Fprintln(w, c.yellow("none of this would happen now: "+p.Note))
-	}
-	for _, warning := range p.Warnings {
-		fmt.Fprintln(w, c.yellow("warning: "+warning.String()))
-	}
-	if len(p.Held) > 0 {
-		fmt.Fprintf(w, "%s: %s\n", name, c.red("would be held as they run: "+strings.Join(p.Held, ", ")))
-	}
-	if len(p.Objects) == 0 {
-		fmt.Fprintf(w, "%s: nothing would change; %s untouched\n", name, goOn(p.Unchanged))
-		return
-	}
-	fmt.Fprintf(w, "%s: %s\n", name, count(len(p.Objects), "object differs", "objects differ"))
-	for _, o := range p.Objects {
-		fmt.Fprintf(w, "%s %s %s\n", sign[o.Op], o.Op, o.Name)
-		for _, f := range o.Fields {
-			fmt.Fprintf(w, "      %s\n", f)
-		}
-	}
-	fmt.Fprintln(w, c.bold("pods"))
-	for _, o := range p.Pods {
-		fmt.Fprintf(w, "%s %s %s: %s\n", sign[o.Op], o.Op, o.Name, o.Why)
-	}
-	fmt.Fprintf(w, "  %s untouched\n", goOn(p.Unchanged))
-	if actions {
-		fmt.Fprintln(w, c.bold("first steps"))
-		for _, a := range p.Actions {
-			fmt.Fprintf(w, "  %s: %s\n", a.Node, a.Action)
-		}
-	}
-}
-
-func goOn(pods int) string { return count(pods, "pod goes on", "pods go on") }
-
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprint(n, " ", many)
+	})
 }

@@ -11,7 +11,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
@@ -20,28 +23,45 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/api"
+	"github.com/shoal-dev/shoal/nodeagent/gitsync"
+	"github.com/shoal-dev/shoal/nodeagent/renderer"
 )
 
 // planRing is a ring in memory that answers on a socket, and a repository whose commits it runs.
 type planRing struct {
-	t      *testing.T
+	t      testing.TB
+	mu     sync.Mutex // guards ring
 	ring   *enginetest.Ring
 	socket string
 	dir    string
+	mirror *gitsync.Mirror // of the repository, read by fetch alone
 }
 
-func newPlanRing(t *testing.T) *planRing {
-	r := &planRing{t: t, ring: enginetest.NewRing(t), dir: filepath.Join(t.TempDir(), "clone")}
+func newPlanRing(t testing.TB, dir string) *planRing {
+	r := &planRing{t: t, ring: enginetest.NewRing(t), dir: dir}
 	r.ring.Up(1)
-	agent := nodeagent.New(nodeagent.Options{
-		Node: enginetest.Node(1).ID, Ledger: planLedger{r.ring}, Content: planContent{r.ring.Content}, Containers: noContainers{},
-	}, nodeagent.NewJournal())
-	deployer := nodeagent.NewDeployer(nodeagent.DeployOptions{Ledger: planLedger{r.ring}, Log: slog.New(slog.DiscardHandler)})
-	dir, err := os.MkdirTemp("", "sh-plan-")
+	var err error
+	if r.mirror, err = gitsync.Open(context.Background(), gitsync.Options{Dir: filepath.Join(t.TempDir(), "mirror"), URL: dir}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.mirror.Close)
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.socket = filepath.Join(dir, "agent.sock")
+	rendering := renderer.New(renderer.Options{Command: []string{self, roleRenderer}})
+	t.Cleanup(rendering.Close)
+	agent := nodeagent.New(nodeagent.Options{
+		Node: enginetest.Node(1).ID, Ledger: planLedger{r}, Content: planContent{r.ring.Content}, Containers: noContainers{},
+	}, nodeagent.NewJournal())
+	deployer := nodeagent.NewDeployer(nodeagent.DeployOptions{
+		Ledger: planLedger{r}, Source: sourcePart{r.mirror}, Renderer: newRendererPart(rendering), Branch: "refs/heads/main", Log: slog.New(slog.DiscardHandler),
+	})
+	sockets, err := os.MkdirTemp("", "sh-plan-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.socket = filepath.Join(sockets, "agent.sock")
 	l, err := api.Listen(r.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -49,14 +69,14 @@ func newPlanRing(t *testing.T) *planRing {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
-		done <- api.NewServer(&nodeagent.Node{Agent: agent, Deployer: deployer}, slog.New(slog.DiscardHandler)).Serve(ctx, l)
+		done <- api.NewServer(&nodeagent.Node{Agent: agent, Deployer: deployer, Mirror: r.mirror}, slog.New(slog.DiscardHandler)).Serve(ctx, l)
 	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		os.RemoveAll(dir)
+		os.RemoveAll(sockets)
 	})
 	if err := initRepository(io.Discard, r.dir, "shop.example/cluster", false); err != nil {
 		t.Fatal(err)
@@ -65,6 +85,15 @@ func newPlanRing(t *testing.T) *planRing {
 	r.git("config", "user.name", "Ann Author")
 	r.git("config", "user.email", "ann@shop.example")
 	return r
+}
+
+// fetch brings the mirror of the node up to date.
+func (r *planRing) fetch(branches ...string) {
+	r.t.Helper()
+	r.mirror.Follow(branches)
+	if _, err := r.mirror.Fetch(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (r *planRing) git(args ...string) string {
@@ -99,40 +128,67 @@ func (r *planRing) commit(message string) string {
 // activate makes a commit run in an environment.
 func (r *planRing) activate(rev, environment string) {
 	r.t.Helper()
-	l, tree, at, err := openPlanned(r.t.Context(), planOptions{dir: r.dir, commit: rev})
-	if err != nil {
-		r.t.Fatal(err)
+	must := func(err error) {
+		r.t.Helper()
+		if err != nil {
+			r.t.Fatal(err)
+		}
 	}
+	h, err := openHistory(r.dir)
+	must(err)
+	at, err := h.resolve(rev)
+	must(err)
+	below, err := h.below(r.dir)
+	must(err)
+	tree, err := h.tree(at.commit, h.manifests(at.commit, below))
+	must(err)
+	self, err := os.Executable()
+	must(err)
+	l := newLocal(self, r.dir)
 	defer l.close()
-	env, err := l.environmentOf(r.t.Context(), tree, environment, "")
-	if err != nil {
-		r.t.Fatal(err)
+	ctx := context.Background()
+	env, err := l.environment(ctx, tree, environment)
+	must(err)
+	set, err := l.compile(ctx, tree, env)
+	must(err)
+	if len(set.built.Problems) > 0 {
+		r.t.Fatal(set.built.Problems)
 	}
-	set, err := l.compile(r.t.Context(), tree, env)
-	if err != nil || len(set.built.Problems) > 0 {
-		r.t.Fatal(err, set.built.Problems)
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, b := range set.blobs {
 		r.ring.Content.Put(b)
 	}
-	r.ring.Must(cluster.Input{Activate: &cluster.Activate{
+	activate := cluster.Activate{
 		Environment: env.Name, Namespace: env.Namespace, Ref: env.Ref, Commit: at.commit.ID, D: r.ring.Content.Put(set.built.Manifest),
-	}})
+	}
+	if e, ok := r.ring.State.Environments().Get(env.Name); ok {
+		activate.Previous = e.D
+	}
+	r.ring.Must(cluster.Input{Activate: &activate})
 	r.ring.Settle()
 }
 
 // shoal runs a command line, whose directory is made anew in every answer.
 func (r *planRing) shoal(args ...string) string {
 	var out, errs bytes.Buffer
-	code := run(r.t.Context(), append([]string{"--server", r.socket}, args...), nil, &out, &errs)
+	code := run(context.Background(), append([]string{"--server", r.socket}, args...), nil, &out, &errs)
 	text := strings.ReplaceAll(out.String()+errs.String(), r.dir, "DIR")
-	return fmt.Sprintf("%s(%d)", regexp.MustCompile(`\b[0-9a-f]{12,40}\b`).ReplaceAllString(text, "ID"), code)
+	return fmt.Sprintf("%s(%d)", idsIn.ReplaceAllString(text, "ID"), code)
 }
 
-type planLedger struct{ ring *enginetest.Ring }
+// idsIn finds the ids of commits and the digests of plans, which are other ones with each version of the schema.
+var idsIn = regexp.MustCompile(`\b[0-9a-f]{12,64}\b`)
 
-func (l planLedger) View(f func(*cluster.State)) { f(l.ring.State) }
-func (l planLedger) Changes() <-chan struct{}    { return nil }
+type planLedger struct{ *planRing }
+
+func (l planLedger) View(f func(*cluster.State)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(l.ring.State)
+}
+
+func (l planLedger) Changes() <-chan struct{} { return nil }
 func (l planLedger) Append(context.Context, cluster.Input) (cluster.Outcome, error) {
 	panic("a plan appends nothing")
 }
@@ -162,118 +218,40 @@ app: hello: {
 }
 `
 
-// A plan of a commit is of what stands in the commit, whatever lies in the directory; what it says is what the ring
-// would do.
-func TestFeature_G3_PlanOfACommit(t *testing.T) {
-	r := newPlanRing(t)
-	r.write("apps/hello/hello.cue", helloV1)
-	r.write("apps/jobs/jobs.cue", "package jobs\n\nimport \"shoal.dev/schema\"\n\nschema.#Package\n\nconfigMap: texts: data: \"a.txt\": \"one\"\n")
-	r.commit("one")
-	r.git("tag", "-a", "-m", "the first", "v1.0")
-	r.activate("main", "dev")
-	r.activate("main", "production")
+// planKey finds the ring of a script.
+type planKey struct{}
 
-	r.git("checkout", "-q", "-b", "wide")
-	r.write("apps/hello/hello.cue", strings.Replace(helloV1, "replicas: 2", "replicas: 4", 1))
-	r.commit("four of them")
-	r.write("apps/hello/hello.cue", strings.Replace(helloV1, "hello:v1", "hello:v2", 1))
-	r.write("apps/side/side.cue", strings.NewReplacer("package hello", "package side", "app: hello", "app: side", "replicas: 2", "replicas: 1").Replace(helloV1))
-	wide := r.commit("another version, and a side")
-	r.git("checkout", "-q", "-b", "env/production", "main")
-	r.write("apps/jobs/jobs.cue", "package jobs\n\nimport \"shoal.dev/schema\"\n\nschema.#Package\n\nconfigMap: texts: data: \"a.txt\": \"two\"\n")
-	r.commit("another text")
-	r.git("checkout", "-q", "-b", "broken", "main")
-	r.write("apps/hello/hello.cue", strings.Replace(helloV1, "replicas: 2", "replicas: \"two\"", 1))
-	r.write("apps/jobs/jobs.cue", "package jobs\n\nimport \"shoal.dev/schema\"\n\nschema.#Package\n\nconfigMap: texts: data: \"a.txt\": \"two\"\n")
-	r.commit("half wrong")
-	r.git("checkout", "-q", "-b", "empty", "main")
-	r.git("rm", "-q", "-r", "apps/hello")
-	r.commit("gone")
-	r.git("checkout", "-q", "-b", "meant", "main")
-	r.git("rm", "-q", "-r", "apps/hello")
-	r.commit("gone\n\nShoal-Allow-Delete: all")
-	r.git("checkout", "-q", "main")
-	r.git("update-ref", "refs/remotes/origin/env/production", "env/production")
-	r.git("branch", "added", "main") // all hex digits
-	r.write("apps/hello/hello.cue", "this is no CUE\n")
-	t.Chdir(filepath.Join(r.dir, "apps"))
-
-	const wanted = `dev at ID: 3 objects differ
-+ create Service dev/side
-~ update Deployment dev/hello
-      spec.template.spec.containers[hello].image: "shoal.local/hello:v1" -> "shoal.local/hello:v2"
-+ create Deployment dev/side
-pods
-~ restart Deployment dev/hello: 2 pods are replaced: its pod template changed
-+ create Deployment dev/side: 1 pod starts: it is new
-  2 pods go on untouched
-`
-	for _, tt := range []struct{ args, want string }{
-		{"plan wide", wanted + "(0)"},
-		{"plan " + wide, wanted + "(0)"},
-		{"plan " + wide[:7], wanted + "(0)"},
-		{"plan refs/heads/wide --exit-code", wanted + "(1)"},
-		{"plan --commit wide " + r.dir, wanted + "(0)"},
-		{"plan wide~1", `dev at ID: 1 object differs
-~ update Deployment dev/hello
-      spec.replicas: 2 -> 4
-pods
-+ create Deployment dev/hello: 2 pods start: replicas: 2 -> 4
-  4 pods go on untouched
-(0)`},
-		{"plan wide^1~1", "dev at ID: nothing would change; 4 pods go on untouched\n(0)"},
-		{"plan v1.0", "dev at ID: nothing would change; 4 pods go on untouched\n(0)"},
-		{"plan added", "dev at ID: nothing would change; 4 pods go on untouched\n(0)"},
-		{"plan --exit-code HEAD", "dev at ID: nothing would change; 4 pods go on untouched\n(0)"},
-		{"plan wide -e production", strings.NewReplacer("dev at", "production at", "dev/", "production/").Replace(wanted) + "(0)"},
-		{"plan origin/env/production", `production at ID: 1 object differs
-~ update ConfigMap production/texts
-      data.a.txt: "one" -> "two"
-pods
-  4 pods go on untouched
-(0)`},
-		{"plan broken", `dev at ID: would be held as they run: hello
-dev at ID: 1 object differs
-~ update ConfigMap dev/texts
-      data.a.txt: "one" -> "two"
-pods
-  4 pods go on untouched
-shoal: apps/hello/hello.cue:9: app.hello.replicas: conflicting values "two" and int (mismatched types string and int)
-(1)`},
-		{"plan empty", `shoal: apps: this commit would delete 2 of the 3 objects of environment dev (Service dev/hello, Deployment dev/hello); if it is meant, add the trailer "Shoal-Allow-Delete: 2" to its message
-(1)`},
-		{"plan meant", `dev at ID: 2 objects differ
-- delete Service dev/hello
-- delete Deployment dev/hello
-pods
-- remove Deployment dev/hello: 2 pods stop: it is taken away
-  2 pods go on untouched
-(0)`},
-		{"plan", `dev: would be held as they run: hello
-dev: nothing would change; 4 pods go on untouched
-shoal: apps/hello/hello.cue:1: expected label or ':', found 'IDENT' is
-(1)`},
-		{"plan nothing", "shoal: no commit \"nothing\" in this repository: expected a branch, a tag, or an id of at least 4 digits; it has added, broken, empty, env/production, main, meant, origin/env/production, v1.0, wide\n(1)"},
-		{"plan abcdef012345", "shoal: no commit \"ID\" in this repository: expected a branch, a tag, or an id of at least 4 digits; it has added, broken, empty, env/production, main, meant, origin/env/production, v1.0, wide\n(1)"},
-		{"plan v1.0^2", "shoal: revision \"v1.0^2\": commit ID has 0 parents\n(1)"},
-		{"plan v1.0~1000000000", "shoal: revision \"v1.0~1000000000\": ~1000000000 goes too far back\n(1)"},
-		{"plan --commit --server", "shoal: no commit \"--server\" in this repository: expected a branch, a tag, or an id of at least 4 digits; it has added, broken, empty, env/production, main, meant, origin/env/production, v1.0, wide\n(1)"},
-		{"plan a b", "shoal: expected one directory or commit at most; for both: shoal plan DIR --commit COMMIT\nsee: shoal plan --help\n(2)"},
-		{"plan /proc --commit main", "shoal: /proc is not in a Git repository: a commit cannot be looked up there\n(1)"},
-		{"plan main -e staging", "shoal: shoal.cue declares no environment \"staging\"; it has dev, production\n(1)"},
-	} {
-		if got := r.shoal(strings.Fields(tt.args)...); got != tt.want {
-			t.Errorf("shoal %s:\n%s\nwant:\n%s", tt.args, got, tt.want)
-		}
-	}
-	if got := r.shoal("plan", "-o", "json", "wide"); !strings.Contains(got, `"commit": "ID"`) || !strings.Contains(got, `"op": "restart"`) {
-		t.Error(got)
-	}
+// TestFeature_G3_PlanScripts plans commits of a repository against a ring in memory, by scripts.
+func TestFeature_G3_PlanScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/plan", UpdateScripts: *update, RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			r := newPlanRing(t, filepath.Join(env.WorkDir, "repo"))
+			env.Values[planKey{}] = r
+			env.Setenv("SHOAL_SERVER", r.socket)
+			for _, v := range []string{"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null"} {
+				name, value, _ := strings.Cut(v, "=")
+				env.Setenv(name, value)
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			// activate REV ENVIRONMENT makes a commit run.
+			"activate": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Value(planKey{}).(*planRing).activate(args[0], args[1])
+			},
+			// fetch BRANCH... has the node read the repository.
+			"fetch": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Value(planKey{}).(*planRing).fetch(args...)
+			},
+		},
+	})
 }
 
 // Manifests may lie in a directory of a repository, and a repository may be bare.
 func TestPlanBelowTheTop(t *testing.T) {
-	r := newPlanRing(t)
+	r := newPlanRing(t, filepath.Join(t.TempDir(), "clone"))
 	top := r.dir
 	r.dir = filepath.Join(top, "cluster")
 	if err := initRepository(io.Discard, r.dir, "shop.example/cluster", false); err != nil {
@@ -282,7 +260,7 @@ func TestPlanBelowTheTop(t *testing.T) {
 	r.write("apps/hello/hello.cue", helloV1)
 	r.commit("one")
 	r.activate("main", "dev")
-	if got := r.shoal("plan", r.dir, "--commit", "main"); got != "dev at ID: nothing would change; 2 pods go on untouched\n(0)" {
+	if got := r.shoal("plan", r.dir, "--commit", "main"); !strings.HasPrefix(got, "dev: ID..main (ID): nothing changes, plan ID\n") {
 		t.Error(got)
 	}
 	if got := r.shoal("plan", top, "--commit", "main"); !strings.Contains(got, "replicas: 2 -> 1") {
@@ -299,7 +277,7 @@ func TestPlanBelowTheTop(t *testing.T) {
 	if err := os.MkdirAll(below, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.shoal("plan", below, "--commit", "main"); !strings.Contains(got, "nothing would change") {
+	if got := r.shoal("plan", below, "--commit", "main"); !strings.Contains(got, "nothing changes") {
 		t.Error("what is checked out does not matter:", got)
 	}
 	bare := filepath.Join(t.TempDir(), "bare.git")
@@ -311,7 +289,7 @@ func TestPlanBelowTheTop(t *testing.T) {
 
 // Digits that fit several commits are refused with their names.
 func TestAmbiguousDigits(t *testing.T) {
-	r := newPlanRing(t)
+	r := newPlanRing(t, filepath.Join(t.TempDir(), "clone"))
 	tree := r.git("write-tree")
 	seen := map[string]string{}
 	for i := 0; ; i++ {

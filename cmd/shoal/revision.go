@@ -192,8 +192,13 @@ func (h *history) unknown(name string) error {
 	if len(names) > 0 {
 		there = "it has " + strings.Join(names, ", ")
 	}
-	return fmt.Errorf("no commit %q in this repository: expected a branch, a tag, or an id of at least 4 digits; %s", name, there)
+	return unknownRevision{fmt.Sprintf("no commit %q in this repository: expected a branch, a tag, or an id of at least 4 digits; %s", name, there)}
 }
+
+// unknownRevision says that a repository has no such commit, which another may have.
+type unknownRevision struct{ text string }
+
+func (e unknownRevision) Error() string { return e.text }
 
 // prefixed finds the one commit whose id begins with digits.
 func (h *history) prefixed(digits string) (found plumbing.Hash, err error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"os"
@@ -18,6 +19,14 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"shoal": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		// The same with ID in place of ids and digests.
+		"shoal-ids": func() {
+			var out, errs bytes.Buffer
+			code := run(context.Background(), os.Args[1:], os.Stdin, &out, &errs)
+			_, _ = os.Stdout.Write(idsIn.ReplaceAll(out.Bytes(), []byte("ID")))
+			_, _ = os.Stderr.Write(idsIn.ReplaceAll(errs.Bytes(), []byte("ID")))
+			os.Exit(code)
+		},
 	})
 }
 

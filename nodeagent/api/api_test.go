@@ -41,8 +41,10 @@ func (b backend) Plan(_ context.Context, req PlanRequest) (Plan, error) {
 	if req.Environment == "" {
 		return Plan{}, errors.New("which environment?")
 	}
-	return Plan{Environment: req.Environment, To: string(req.Manifest) + string(req.Blobs["d"])}, nil
+	return Plan{Environment: req.Environment, To: req.To.Root, From: string(req.Objects[0].Data)}, nil
 }
+
+func (b backend) Lacking(_ context.Context, ids []string) ([]string, error) { return ids[1:], nil }
 
 func (b backend) Logs(ctx context.Context, namespace, pod string, o LogOptions, stdout, stderr io.Writer) error {
 	if pod == "none" {
@@ -91,9 +93,12 @@ func TestAnswers(t *testing.T) {
 	if b, err := c.Manifest(ctx, "feature/x"); err != nil || string(b) != "manifest of feature/x" {
 		t.Errorf("manifest: %s, %v", b, err)
 	}
-	p, err := c.Plan(ctx, PlanRequest{Environment: "dev", Manifest: []byte("m"), Blobs: map[string][]byte{"d": {0, 255}}})
-	if err != nil || p.To != "m\x00\xff" && p.To != "m\x00\ufffd" || p.Environment != "dev" {
+	p, err := c.Plan(ctx, PlanRequest{Environment: "dev", To: &Tree{Root: "r"}, Objects: []GitObject{{"blob", []byte("a\x00b")}}})
+	if err != nil || p.To != "r" || p.From != "a\x00b" || p.Environment != "dev" {
 		t.Errorf("plan: %+v, %v", p, err)
+	}
+	if ids, err := c.Lacking(ctx, []string{"a", "b"}); err != nil || len(ids) != 1 || ids[0] != "b" {
+		t.Errorf("lacking: %v, %v", ids, err)
 	}
 }
 
@@ -123,6 +128,7 @@ func TestRefusals(t *testing.T) {
 		{"GET /v1/nothing", "404", ""},
 		{"DELETE /v1/status", "405", ""},
 		{"POST /v1/plan", "400", `request: `},
+		{"POST /v1/objects/lacking", "400", `request: `},
 	} {
 		conn, err := c.dial(context.Background())
 		if err != nil {

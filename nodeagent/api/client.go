@@ -74,19 +74,6 @@ func (c *Client) Blob(ctx context.Context, digest string) (b []byte, err error) 
 	return b, c.get(ctx, "blobs/"+url.PathEscape(digest), nil, &b)
 }
 
-// Plan asks what would happen.
-func (c *Client) Plan(ctx context.Context, req PlanRequest) (p Plan, err error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return p, err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/plan", bytes.NewReader(body))
-	if err != nil {
-		return p, err
-	}
-	return p, c.do(r, &p)
-}
-
 func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/v1/"+path+"?"+q.Encode(), nil)
 	if err != nil {

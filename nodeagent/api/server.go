@@ -21,11 +21,11 @@ import (
 type Backend interface {
 	nodesBackend
 	downBackend
+	planBackend
 	promoteBackend
 	PodsBackend
 	Status(ctx context.Context) (Status, error)
 	Why(ctx context.Context, kind, namespace, name string) (Why, error)
-	Plan(ctx context.Context, req PlanRequest) (Plan, error)
 	Events(ctx context.Context, object string) ([]string, error)
 	Manifest(ctx context.Context, environment string) ([]byte, error) // of what is active
 	Blob(ctx context.Context, digest string) ([]byte, error)
@@ -70,13 +70,7 @@ func NewServer(b Backend, log *slog.Logger) *Server {
 	mux.HandleFunc("GET /v1/blobs/{digest}", s.answer(func(r *http.Request) (any, error) {
 		return b.Blob(r.Context(), r.PathValue("digest"))
 	}))
-	mux.HandleFunc("POST /v1/plan", s.answer(func(r *http.Request) (any, error) {
-		var req PlanRequest
-		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-			return nil, fmt.Errorf("request: %w", err)
-		}
-		return b.Plan(r.Context(), req)
-	}))
+	s.plans(mux, b)
 	s.promotions(mux, b)
 	s.nodes(mux, b)
 	s.down(mux, b)

@@ -126,37 +126,6 @@ type Why struct {
 	Events []string `json:"events,omitempty"`
 }
 
-// PlanRequest asks what would happen if Manifest became the desired state of an environment, or without one of what runs.
-// The blobs are those the agent may not have.
-type PlanRequest struct {
-	Environment string            `json:"environment"`
-	Namespace   string            `json:"namespace"`
-	Manifest    []byte            `json:"manifest"`
-	Blobs       map[string][]byte `json:"blobs"` // by digest
-	Held        []string          `json:"held,omitempty"`
-	// Without asks what would happen next if these nodes were lost; "1", "2" or "any" for every loss of one node, of one or
-	// two, or of one.
-	Without []string `json:"without,omitempty"`
-}
-
-// Plan is what would be done.
-type Plan struct {
-	Environment string   `json:"environment"`
-	Commit      string   `json:"commit,omitempty"` // that was asked about; "": a working tree
-	From        string   `json:"from"`             // D that runs
-	To          string   `json:"to"`               // D that was asked about
-	Objects     []Change `json:"objects"`
-	Pods        []Change `json:"pods"`
-	Unchanged   int      `json:"unchanged"` // pods that go on untouched
-	Actions     []Action `json:"actions,omitempty"`
-	Losses      []Loss   `json:"losses,omitempty"` // that were asked about, the worst first
-	Note        string   `json:"note,omitempty"`   // why none of it would happen now
-
-	Held     []string        `json:"held,omitempty"`     // apps that would stay at their last good objects
-	Problems render.Problems `json:"problems,omitempty"` // why they would
-	Warnings render.Problems `json:"warnings,omitempty"` // allowed, and probably not meant
-}
-
 // Loss is what happens when nodes are lost.
 type Loss struct {
 	Nodes    []string `json:"nodes"`

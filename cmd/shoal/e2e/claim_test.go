@@ -102,7 +102,7 @@ func TestFeature_R2_SecondRingRunsNothing(t *testing.T) {
 	second.says("has problems:", "status")
 	second.says(held+ring[:8], "ring", "status")
 	second.says("is claimed by ring "+ring[:8], "why", "deploy/web")
-	if out, errs, code := second.ShoalIn(f.Dir, "", "plan"); code != 0 || !strings.Contains(out, "none of this would happen now: ") || !strings.Contains(out, "create Deployment dev/web: 1 pod starts") {
+	if out, errs, code := second.ShoalIn(f.Dir, "", "plan"); code != 0 || !strings.Contains(out, "none of this would happen now: ") || !strings.Contains(out, "1 pod starts: it is new") {
 		t.Errorf("plan: %d %s%s", code, out, errs)
 	}
 	if out, errs, code := second.Shoal("ring", "claim"); code != 2 || !strings.Contains(errs, "shoal ring claim --yes") {

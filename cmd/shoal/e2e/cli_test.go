@@ -73,14 +73,14 @@ func TestCommands(t *testing.T) {
 	if stdout, _, _ := n.ShoalIn(repo.Dir, "", "render", "--show-secrets", "--raw"); !strings.Contains(stdout, secretCanary) {
 		t.Errorf("--show-secrets shows none:\n%s", stdout)
 	}
-	want(0, "nothing would change", repo.Dir, "plan")
+	want(0, "nothing changes", repo.Dir, "plan")
 
 	// A field of the pod template: the plan names it and says that the pod is replaced; a text in a file does not.
 	repo.Write("apps/web/web.cue", strings.Replace(configured, `args: ["serve"]`, `args: ["serve", "-linger", "0s"]`, 1))
-	want(0, "restart Deployment dev/web", repo.Dir, "plan")
+	want(0, "1 pod is replaced: its pod template changed", repo.Dir, "plan")
 	want(1, "", repo.Dir, "plan", "--exit-code")
 	repo.Write("apps/web/web.cue", strings.Replace(configured, "hello from a file", "another text", 1))
-	if out := want(0, "greeting.txt", repo.Dir, "plan"); strings.Contains(out, "restart") {
+	if out := want(0, "greeting.txt", repo.Dir, "plan"); strings.Contains(out, "replaced") {
 		t.Errorf("a changed text restarts something:\n%s", out)
 	}
 	repo.Write("apps/web/web.cue", strings.Replace(configured, secretCanary, secretCanary+"-2", 1))

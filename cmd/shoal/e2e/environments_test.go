@@ -50,7 +50,7 @@ func TestFeature_G6_EnvironmentsOfAForge(t *testing.T) {
 	repo.git("checkout", "-q", "-b", "env/prod")
 	repo.Write("apps/web/web.cue", strings.Replace(webApp("probe:v1", "prod"), "30080", "30081", 1))
 	repo.git("commit", "-q", "-a", "-m", "another port")
-	if stdout, stderr, code := n.ShoalIn(repo.Dir, "", "plan", "env/prod"); code != 0 || !strings.Contains(stdout, "create Deployment prod/web: 1 pod starts: it is new") {
+	if stdout, stderr, code := n.ShoalIn(repo.Dir, "", "plan", "env/prod"); code != 0 || !strings.Contains(stdout, "+ create Deployment prod/web\n    ! 1 pod starts: it is new") {
 		t.Errorf("plan of the branch, before it is pushed: %d\n%s%s", code, stdout, stderr)
 	}
 	repo.git("push", "-q", "origin", "HEAD:env/prod")
