@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/diff"
 	"github.com/shoal-dev/shoal/engine/render"
+	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
@@ -55,23 +56,31 @@ func (n *Node) Plan(ctx context.Context, req api.PlanRequest) (api.Plan, error) 
 // declaredBy lists the environments that there would be, by name, if the refs that a tree is planned for came to it: the
 // default branch declares them, so its own list counts for those that follow another branch, as far as it has them.
 func (n *Node) declaredBy(ctx context.Context, at side) ([]render.Environment, error) {
-	d := n.Deployer
-	declared, problems, err := d.opt.Renderer.Environments(ctx, at.tree)
+	declared, problems, err := n.renderer().Environments(ctx, at.tree)
 	if err != nil {
 		return nil, fmt.Errorf("read the environments of %s: %w", at.name, err)
 	}
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	now, err := d.list(ctx)
+	d := n.Deployer.opt
+	head, ok, err := d.Source.Head(ctx, d.Branch)
+	if err != nil || !ok || head == at.commit {
+		return declared, err
+	}
+	tree, err := d.Source.Tree(ctx, head)
+	if source.IsFault(err) {
+		return declared, nil // it declares nothing that could be read
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %s, which declares the environments: %w", d.Branch, err)
 	}
-	if now == nil || len(now.problems) > 0 {
-		return declared, nil
+	now, problems, err := n.renderer().Environments(ctx, tree)
+	if err != nil || len(problems) > 0 {
+		return declared, err
 	}
-	for _, e := range now.environments {
-		if e.Ref == d.opt.Branch {
+	for _, e := range now {
+		if e.Ref == d.Branch {
 			continue
 		}
 		i := slices.IndexFunc(declared, func(own render.Environment) bool { return own.Name == e.Name })
@@ -83,6 +92,14 @@ func (n *Node) declaredBy(ctx context.Context, at side) ([]render.Environment, e
 	}
 	slices.SortFunc(declared, func(a, b render.Environment) int { return strings.Compare(a.Name, b.Name) })
 	return declared, nil
+}
+
+// renderer is the one of plans: what somebody proposes must not keep waiting what is to run.
+func (n *Node) renderer() Renderer {
+	if n.Renderer != nil {
+		return n.Renderer
+	}
+	return n.Deployer.opt.Renderer
 }
 
 // environmentOf picks the named one, or the only one that follows branch, or the first.
@@ -238,7 +255,7 @@ func (p *planning) before(ctx context.Context) (*desired.Set, string, error) {
 // render evaluates a side's apps; what changed since they were rendered last is evaluated alone. What the content store
 // does not have of them is read from the result.
 func (p *planning) render(ctx context.Context, at side, env render.Environment) ([]desired.App, render.Problems, error) {
-	rendered, err := p.node.Deployer.opt.Renderer.Render(ctx, at.tree, env)
+	rendered, err := p.node.renderer().Render(ctx, at.tree, env)
 	if problems, ok := errors.AsType[render.Problems](err); ok {
 		return nil, problems, nil
 	}

@@ -82,7 +82,7 @@ func newWeek(t *testing.T, rng *rand.Rand) *week {
 	})
 	return &week{
 		t: t, rng: rng, m: m, u: u, d: d, n: &Node{Agent: m.agent(), Deployer: d, Mirror: u},
-		by: enginetest.NewManifests(rng, "serve", "shoal.local/probe:v1", "shoal.local/probe:v2"), done: map[source.ID]*desired.Set{},
+		by: enginetest.NewManifests(rng, []string{"serve"}, "shoal.local/probe:v1", "shoal.local/probe:v2"), done: map[source.ID]*desired.Set{},
 	}
 }
 

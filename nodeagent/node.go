@@ -28,7 +28,8 @@ type Node struct {
 	Deployer *Deployer
 	Claims   *Claims // nil: the repository is this ring's own Git server
 	Source   func() api.Source
-	Mirror   Mirror // what plans are made of
+	Mirror   Mirror   // what plans are made of
+	Renderer Renderer // of plans; nil: the Deployer's
 	Version  string
 	LogDir   string
 	Warnings func() []string // of the host

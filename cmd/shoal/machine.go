@@ -73,6 +73,7 @@ type machine struct {
 	leases     *nodeagent.Leases
 	mirror     *gitsync.Mirror
 	renderer   *renderer.Renderer
+	planner    *renderer.Renderer // of plans
 	renders    *nodeagent.OwnRenders
 	identities *identities.Store
 	claims     *nodeagent.Claims
@@ -302,6 +303,8 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 	}
 	m.renderer = renderer.New(renderer.Options{Command: []string{self, roleRenderer}, Log: m.log})
 	m.onClose(func() error { m.renderer.Close(); return nil })
+	m.planner = renderer.New(renderer.Options{Command: []string{self, roleRenderer}, Cache: 16 << 20, Log: m.log})
+	m.onClose(func() error { m.planner.Close(); return nil })
 	m.renders, err = nodeagent.OpenOwnRenders(m.dir.Path("renders"))
 	return err
 }
@@ -321,7 +324,7 @@ func (m *machine) wire() {
 	})
 	m.node = &nodeagent.Node{
 		Facts: m.ringFactsFor(),
-		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Mirror: m.mirror, Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list, Down: m.shutdown,
+		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Mirror: m.mirror, Renderer: newRendererPart(m.planner), Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list, Down: m.shutdown,
 	}
 	m.previewing = m.newPreviewing()
 	m.node.Previewing = m.previewing

@@ -76,10 +76,12 @@ func (r Report) remarks() (lines []string) {
 	if r.Note != "" {
 		lines = append(lines, "none of this would happen now: "+r.Note)
 	}
-	switch r.Running {
-	case "":
-	case Nothing:
+	switch {
+	case r.Running == "":
+	case r.Running == Nothing:
 		lines = append(lines, "objects are compared with "+r.From+"; nothing runs, so all pods start")
+	case strings.Contains(r.To, r.Running):
+		lines = append(lines, "objects are compared with "+r.From+"; "+r.To+" is what runs")
 	default:
 		lines = append(lines, "objects are compared with "+r.From+"; pods go from "+r.Running+", which runs, to "+r.To)
 	}

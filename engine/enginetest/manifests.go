@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -12,7 +13,7 @@ import (
 type Manifests struct {
 	rng    *rand.Rand
 	images []string
-	args   string // of all containers
+	args   string // of all containers, as a list
 	apps   []*madeUp
 	made   int
 }
@@ -30,9 +31,13 @@ type madeUp struct {
 	broken          bool   // it has a mistake
 }
 
-// NewManifests begins with two apps, whose containers run any of the images with an argument.
-func NewManifests(rng *rand.Rand, args string, images ...string) *Manifests {
-	m := &Manifests{rng: rng, images: images, args: args}
+// NewManifests begins with two apps, whose containers run any of the images with some arguments.
+func NewManifests(rng *rand.Rand, args []string, images ...string) *Manifests {
+	quoted := make([]string, len(args))
+	for i, arg := range args {
+		quoted[i] = strconv.Quote(arg)
+	}
+	m := &Manifests{rng: rng, images: images, args: "[" + strings.Join(quoted, ", ") + "]"}
 	m.add()
 	m.add()
 	return m
@@ -148,7 +153,7 @@ func (a *madeUp) inCUE(args string) string {
 		replicas = `"many"`
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "package app\n\nimport \"shoal.dev/schema\"\n\nschema.#Package\n\n// Remark %d.\napp: %q: {\n\timage: %q\n\targs: [%q]\n\treplicas: %s\n\tenv: VALUE: %q\n",
+	fmt.Fprintf(&b, "package app\n\nimport \"shoal.dev/schema\"\n\nschema.#Package\n\n// Remark %d.\napp: %q: {\n\timage: %q\n\targs: %s\n\treplicas: %s\n\tenv: VALUE: %q\n",
 		a.remark, a.name, a.image, args, replicas, a.value)
 	if a.port {
 		b.WriteString("\tports: http: 8080\n")
@@ -178,7 +183,7 @@ spec:
   selector: {matchLabels: {app.kubernetes.io/name: %[3]s}}
   template:
     metadata: {labels: {app.kubernetes.io/name: %[3]s}}
-    spec: {containers: [{name: %[3]s, image: %[5]q, args: [%[6]q], env: [{name: VALUE, value: %[7]s}]}]}
+    spec: {containers: [{name: %[3]s, image: %[5]q, args: %[6]s, env: [{name: VALUE, value: %[7]s}]}]}
 `, a.remark, kind, a.name, a.replicas, a.image, args, a.value)
 	if a.port {
 		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %[1]s}\nspec: {selector: {app.kubernetes.io/name: %[1]s}, ports: [{name: http, port: 8080}]}\n", a.name)
