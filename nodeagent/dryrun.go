@@ -45,8 +45,6 @@ type carriedOut struct {
 // everything out, and says what became another than it was.
 func (n *Node) carryOut(s *cluster.State, content overlay, t target) (out carriedOut, err error) {
 	content.blobs[t.next.D] = t.manifest
-	before := s.Snapshot()
-	s = s.Snapshot()
 	activate := cluster.Activate{Environment: t.environment, Namespace: t.namespace, Ref: "plan", Commit: "0000000000000000000000000000000000000000", D: t.next.D, Held: t.held, Ungated: true}
 	var previous *desired.Set
 	if e, ok := s.Environments().Get(t.environment); ok {
@@ -56,16 +54,27 @@ func (n *Node) carryOut(s *cluster.State, content overlay, t target) (out carrie
 		}
 	}
 	if activate.Previous == t.next.D {
-		out.unchanged = before.Pods().Len()
-		out.losses, err = n.losses(s, content, t.without)
+		out.unchanged = s.Pods().Len()
+		out.losses, err = n.losses(s.Snapshot(), content, t.without)
 		return out, err
 	}
-	changes, err := desired.Diff(previous, t.next, content)
+	return n.carryOn(s, content, cluster.Input{Activate: &activate}, previous, t.next, t.without)
+}
+
+// retired is carryOut of the entry that takes an environment away, whose set is running.
+func (n *Node) retired(s *cluster.State, content overlay, environment string, running *desired.Set, without []string) (carriedOut, error) {
+	return n.carryOn(s, content, cluster.Input{Retire: &cluster.Retire{Environment: environment, Why: "plan"}}, running, nil, without)
+}
+
+// carryOn steps a fork with an input that takes an environment from one set to another, and lets nodes carry it out.
+func (n *Node) carryOn(before *cluster.State, content overlay, in cluster.Input, from, to *desired.Set, without []string) (out carriedOut, err error) {
+	changes, err := desired.Diff(from, to, content)
 	if err != nil {
 		return out, err
 	}
+	s := before.Snapshot()
 	run := dryRun{s: s, content: content, now: max(wallclock.Now().UnixMilli(), s.Time())}
-	if err := run.step(cluster.Input{Activate: &activate}); err != nil {
+	if err := run.step(in); err != nil {
 		if why, ok := errors.AsType[rejected](err); ok {
 			return carriedOut{refused: string(why), unchanged: before.Pods().Len()}, nil
 		}
@@ -76,7 +85,7 @@ func (n *Node) carryOut(s *cluster.State, content overlay, t target) (out carrie
 		return out, err
 	}
 	out.pods, out.unchanged = podChanges(before, run.s, reasons(changes))
-	out.losses, err = n.losses(run.s, content, t.without)
+	out.losses, err = n.losses(run.s, content, without)
 	return out, err
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
@@ -39,59 +38,24 @@ func (n *Node) Plan(ctx context.Context, req api.PlanRequest) (api.Plan, error) 
 		}
 		p.from = &from
 	}
-	declared, err := n.declaredBy(ctx, p.to)
+	lists, err := n.lists(ctx, s, p.to, p.from)
 	if err != nil {
 		return api.Plan{}, err
 	}
-	if p.env, err = environmentOf(declared, req.Environment, p.to.branch); err != nil {
-		return api.Plan{}, err
+	var out api.Plan
+	if slices.Contains(lists.undeclared, req.Environment) {
+		out, err = p.undeclared(req.Environment)
+	} else {
+		if p.env, err = environmentOf(lists.declared, req.Environment, p.to.branch); err != nil {
+			return api.Plan{}, err
+		}
+		out, err = p.plan(ctx)
 	}
-	out, err := p.plan(ctx)
-	for _, e := range declared {
+	for _, e := range lists.declared {
 		out.Declared = append(out.Declared, e.Name)
 	}
+	out.Undeclared = lists.undeclared
 	return out, err
-}
-
-// declaredBy lists the environments that there would be, by name, if the refs that a tree is planned for came to it: the
-// default branch declares them, so its own list counts for those that follow another branch, as far as it has them.
-func (n *Node) declaredBy(ctx context.Context, at side) ([]render.Environment, error) {
-	declared, problems, err := n.renderer().Environments(ctx, at.tree)
-	if err != nil {
-		return nil, fmt.Errorf("read the environments of %s: %w", at.name, err)
-	}
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	d := n.Deployer.opt
-	head, ok, err := d.Source.Head(ctx, d.Branch)
-	if err != nil || !ok || head == at.commit {
-		return declared, err
-	}
-	tree, err := d.Source.Tree(ctx, head)
-	if source.IsFault(err) {
-		return declared, nil // it declares nothing that could be read
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s, which declares the environments: %w", d.Branch, err)
-	}
-	now, problems, err := n.renderer().Environments(ctx, tree)
-	if err != nil || len(problems) > 0 {
-		return declared, err
-	}
-	for _, e := range now {
-		if e.Ref == d.Branch {
-			continue
-		}
-		i := slices.IndexFunc(declared, func(own render.Environment) bool { return own.Name == e.Name })
-		if i >= 0 {
-			declared[i] = e
-		} else {
-			declared = append(declared, e)
-		}
-	}
-	slices.SortFunc(declared, func(a, b render.Environment) int { return strings.Compare(a.Name, b.Name) })
-	return declared, nil
 }
 
 // renderer is the one of plans: what somebody proposes must not keep waiting what is to run.
@@ -100,30 +64,6 @@ func (n *Node) renderer() Renderer {
 		return n.Renderer
 	}
 	return n.Deployer.opt.Renderer
-}
-
-// environmentOf picks the named one, or the only one that follows branch, or the first.
-func environmentOf(declared []render.Environment, name, branch string) (render.Environment, error) {
-	var names []string
-	var following []render.Environment
-	for _, e := range declared {
-		if e.Name == name {
-			return e, nil
-		}
-		if e.Ref == branch {
-			following = append(following, e)
-		}
-		names = append(names, e.Name)
-	}
-	switch {
-	case name != "":
-		return render.Environment{}, fmt.Errorf("shoal.cue declares no environment %q; it has %s", name, strings.Join(names, ", "))
-	case len(following) == 1:
-		return following[0], nil
-	case len(declared) > 0:
-		return declared[0], nil
-	}
-	return render.Environment{}, errors.New("shoal.cue declares no environment")
 }
 
 // planning is one plan of one environment as it is made.
@@ -187,7 +127,8 @@ func (p *planning) plan(ctx context.Context) (out api.Plan, err error) {
 		}
 	}
 	out.To, out.Held, out.Problems, out.Warnings = string(next.Set.D), next.Held, next.Problems, append(p.warnings, next.Warnings...)
-	if refused := desired.Guard(p.running, next.Set, p.to.allow); len(refused) > 0 {
+	allow, _ := p.to.words.Trailer(source.TrailerAllowDelete)
+	if refused := desired.Guard(p.running, next.Set, allow); len(refused) > 0 {
 		if p.to.commit == "" {
 			out.Warnings = append(out.Warnings, refused...) // it is no commit yet: its message may still say so
 		} else {
@@ -201,6 +142,11 @@ func (p *planning) plan(ctx context.Context) (out api.Plan, err error) {
 	if err != nil {
 		return out, err
 	}
+	return p.carried(out, in, did)
+}
+
+// carried completes a plan with what a dry run did.
+func (p *planning) carried(out api.Plan, in diff.Input, did carriedOut) (api.Plan, error) {
 	if did.refused != "" {
 		in.Refused = did.refused
 		out.Problems = append(slices.Clone(out.Problems), render.Problem{File: p.env.Ref, Text: did.refused})
@@ -223,9 +169,9 @@ func (p *planning) before(ctx context.Context) (*desired.Set, string, error) {
 	case p.active != nil && p.from.commit != "" && p.from.commit == p.active.Commit:
 		return p.running, p.from.name, nil
 	}
-	declared, err := p.node.declaredBy(ctx, *p.from)
+	declared, err := p.node.listOf(ctx, *p.from)
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", p.from.name, err)
+		return nil, "", err
 	}
 	i := slices.IndexFunc(declared, func(e render.Environment) bool { return e.Name == p.env.Name })
 	if i < 0 {

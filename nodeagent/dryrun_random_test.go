@@ -228,8 +228,7 @@ func (w *week) bring(tree source.Tree, c source.Commit) *api.Tree {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	allow, _ := c.Trailer(source.TrailerAllowDelete)
-	return &api.Tree{Name: "next", Root: string(root), Commit: string(c.ID), Allow: allow}
+	return &api.Tree{Name: "next", Root: string(root), Commit: string(c.ID), Message: c.Message}
 }
 
 func (w *week) active() *desired.Set {

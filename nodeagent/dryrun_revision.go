@@ -26,12 +26,12 @@ type side struct {
 	commit source.ID // "": a working tree
 	name   string    // for people
 	branch string
-	allow  string
+	words  source.Commit // its message
 }
 
 // open finds a tree: among the objects that came along and those of the mirror, or by a revision that the mirror knows.
 func (n *Node) open(ctx context.Context, s *cluster.State, brought brought, t api.Tree) (side, error) {
-	out := side{commit: source.ID(t.Commit), branch: t.Branch, allow: t.Allow, name: t.Name}
+	out := side{commit: source.ID(t.Commit), branch: t.Branch, words: source.Commit{Message: t.Message}, name: t.Name}
 	if t.Root == "" {
 		id, branch, err := n.revision(ctx, s, t.Revision)
 		if err != nil {
@@ -42,8 +42,7 @@ func (n *Node) open(ctx context.Context, s *cluster.State, brought brought, t ap
 			return out, fmt.Errorf("revision %q: %w", t.Revision, err)
 		}
 		out.commit, out.branch = id, branch
-		out.allow, _ = c.Trailer(source.TrailerAllowDelete)
-		out.name = called(t.Name, id)
+		out.words, out.name = c, called(t.Name, id)
 		if out.tree, err = n.Deployer.opt.Source.Tree(ctx, id); err != nil {
 			return out, fmt.Errorf("%s: %w", out.name, err)
 		}

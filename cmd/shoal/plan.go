@@ -177,7 +177,7 @@ func (o *planOptions) ask(ctx context.Context, client *api.Client, args []string
 			side.tree.Revision = side.commit // a branch may move between two questions
 		}
 	}
-	for _, name := range first.Declared {
+	for _, name := range slices.Concat(first.Declared, first.Undeclared) {
 		if name == first.Environment {
 			continue
 		}

@@ -67,8 +67,7 @@ func (t *planTrees) find(ctx context.Context, rev string) (*api.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	allow, _ := at.commit.Trailer(source.TrailerAllowDelete)
-	return t.bring(ctx, tree, api.Tree{Name: rev, Commit: string(at.commit.ID), Branch: at.branch, Allow: allow}, h)
+	return t.bring(ctx, tree, api.Tree{Name: rev, Commit: string(at.commit.ID), Branch: at.branch, Message: at.commit.Message}, h)
 }
 
 // explain adds why a revision that the agent does not know either was not found here.

@@ -29,7 +29,7 @@ type Tree struct {
 	Root     string `json:"root,omitempty"`     // the id of the directory that has shoal.cue
 	Commit   string `json:"commit,omitempty"`   // "": it is none yet
 	Branch   string `json:"branch,omitempty"`   // "refs/heads/main", if it was named by one
-	Allow    string `json:"allow,omitempty"`    // the commit's Shoal-Allow-Delete
+	Message  string `json:"message,omitempty"`  // the commit's, for its trailers
 }
 
 // GitObject is a tree or a blob, as Git has it.
@@ -41,8 +41,9 @@ type GitObject struct {
 // Plan is what would be done.
 type Plan struct {
 	Environment string       `json:"environment"`
-	Declared    []string     `json:"declared,omitempty"` // environments that there would be, by name
-	Commit      string       `json:"commit,omitempty"`   // that was asked about; "": a working tree
+	Declared    []string     `json:"declared,omitempty"`   // environments that there would be, by name
+	Undeclared  []string     `json:"undeclared,omitempty"` // environments that run and would not be declared any more
+	Commit      string       `json:"commit,omitempty"`     // that was asked about; "": a working tree
 	FromCommit  string       `json:"fromCommit,omitempty"`
 	From        string       `json:"from"`             // D that runs
 	To          string       `json:"to"`               // D that was asked about
