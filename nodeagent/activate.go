@@ -187,7 +187,9 @@ func (d *Deployer) fix(ctx context.Context, v *Verdict, active *cluster.Environm
 			continue
 		}
 		if active != nil && active.Images[ref] != "" {
+			mu.Lock() // others are being resolved
 			images[ref] = active.Images[ref]
+			mu.Unlock()
 			continue
 		}
 		limit <- struct{}{}
