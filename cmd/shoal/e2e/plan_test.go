@@ -92,7 +92,7 @@ func (w *plannedWeek) commit(said string) {
 		if w.active() == head {
 			t.Errorf("%s: it was activated, and the plan said: %s", said, plan.Report.Refused)
 		}
-		plan.Digest, plan.Pods = string(diff.Digest(nil, nil)), nil
+		plan.Digest, plan.Pods, plan.Report.PodsGoOn = string(diff.Digest(nil, nil)), nil, len(was)
 	}
 	if did := string(diff.Digest(before, after)); did != plan.Digest {
 		t.Errorf("%s: done %.12s, planned %.12s\n%s", said, did, plan.Digest, plan.Report.Text())
@@ -212,17 +212,22 @@ func (w *plannedWeek) pods() (out map[string]ran) {
 func (w *plannedWeek) compare(said string, plan api.Plan, was, is map[string]ran) {
 	t := w.n.t
 	t.Helper()
-	gone, made := map[string]int{}, map[string]int{}
+	gone, made, goOn := map[string]int{}, map[string]int{}, 0
 	for uid, p := range was {
 		now, there := is[uid]
 		switch {
 		case !there:
 			gone[p.app]++
+			continue
 		case now != p:
 			t.Errorf("%s: a pod of %s that goes on is another process: %s, was %s", said, p.app, now.process, p.process)
 		default:
 			w.kept++
 		}
+		goOn++
+	}
+	if goOn != plan.Report.PodsGoOn {
+		t.Errorf("%s: %d pods went on, planned %d\n%s", said, goOn, plan.Report.PodsGoOn, plan.Report.Text())
 	}
 	for uid, p := range is {
 		if _, there := was[uid]; !there {
