@@ -135,6 +135,9 @@ func (w *week) commit() {
 	v := verdicts[0]
 
 	did := diff.Digest(before, after)
+	if plan.Report.Refused != "" && did != diff.Digest(nil, nil) {
+		w.t.Errorf("%s: something was done", said)
+	}
 	running := before != nil && w.done[from] != nil && w.done[from].D == before.D
 	switch {
 	case plan.Report.Refused != "":
@@ -142,7 +145,6 @@ func (w *week) commit() {
 		if v.Accepted {
 			w.t.Errorf("%s: the plan says that it would not be accepted: %s", said, plan.Report.Refused)
 		}
-		did = plan.Report.Digest
 	case from == "" || running:
 		if did != plan.Report.Digest {
 			w.t.Errorf("%s: done %.12s, planned %.12s\n%s", said, did, plan.Report.Digest, plan.Report.Text())
@@ -322,7 +324,10 @@ func (u *worked) Log(context.Context, source.ID, int) ([]source.Commit, error) {
 	return nil, errors.New("nobody asks")
 }
 
-func (u *worked) Tree(_ context.Context, id source.ID) (source.Tree, error) { return u.trees[id], nil }
+func (u *worked) Tree(_ context.Context, id source.ID) (source.Tree, error) {
+	return u.trees[id], nil
+}
+
 func (u *worked) Commit(_ context.Context, id source.ID) (source.Commit, error) {
 	return u.commits[id], nil
 }

@@ -50,8 +50,11 @@ func TestPlanRevisions(t *testing.T) {
 		s := &shelf{
 			worked: &worked{}, line: []source.ID{id("aaaa1"), id("aaaa2"), id("bbbb"), id("cccc")},
 			refs: []source.Ref{
-				{Name: "refs/heads/env/prod", ID: id("bbbb")}, {Name: "refs/heads/main", ID: id("cccc")}, {Name: "refs/heads/v1", ID: id("aaaa1")},
-				{Name: "refs/tags/signed", ID: id("dddd")}, {Name: "refs/tags/v1", ID: id("bbbb")},
+				{Name: "refs/heads/env/prod", ID: id("bbbb")},
+				{Name: "refs/heads/main", ID: id("cccc")},
+				{Name: "refs/heads/v1", ID: id("aaaa1")},
+				{Name: "refs/tags/signed", ID: id("dddd")},
+				{Name: "refs/tags/v1", ID: id("bbbb")},
 			},
 		}
 		n := &Node{Agent: m.agent(), Mirror: s, Deployer: NewDeployer(DeployOptions{Source: s})}

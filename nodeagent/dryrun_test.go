@@ -65,9 +65,7 @@ func carry(n *Node, environment string, manifest, theirs enginetest.Store, d des
 		return p, err
 	}
 	content := newOverlay(n.Agent.opt.Content)
-	for digest, b := range theirs {
-		content.blobs[digest] = b
-	}
+	maps.Copy(content.blobs, theirs)
 	var s *cluster.State
 	n.Agent.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
 	var previous *desired.Set

@@ -97,6 +97,11 @@ func TestAnswers(t *testing.T) {
 	if err != nil || p.To != "r" || p.From != "a\x00b" || p.Environment != "dev" {
 		t.Errorf("plan: %+v, %v", p, err)
 	}
+	for range 3 * plansAtOnce { // a turn is given back
+		if _, err := c.Plan(ctx, PlanRequest{}); err == nil || err.Error() != "which environment?" {
+			t.Error(err)
+		}
+	}
 	if ids, err := c.Lacking(ctx, []string{"a", "b"}); err != nil || len(ids) != 1 || ids[0] != "b" {
 		t.Errorf("lacking: %v, %v", ids, err)
 	}

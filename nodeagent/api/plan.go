@@ -78,8 +78,18 @@ func (c *Client) Lacking(ctx context.Context, ids []string) (lacking []string, e
 	return lacking, c.post(ctx, "objects/lacking", ids, &lacking)
 }
 
+// plansAtOnce bounds the memory that plans take: each may bring as much as a request is long.
+const plansAtOnce = 2
+
 func (s *Server) plans(mux *http.ServeMux, b planBackend) {
+	turns := make(chan struct{}, plansAtOnce)
 	mux.HandleFunc("POST /v1/plan", s.answer(func(r *http.Request) (any, error) {
+		select {
+		case turns <- struct{}{}:
+			defer func() { <-turns }()
+		case <-r.Context().Done():
+			return nil, context.Cause(r.Context())
+		}
 		var req PlanRequest
 		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
 			return nil, fmt.Errorf("request: %w", err)
