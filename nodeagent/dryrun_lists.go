@@ -122,6 +122,7 @@ func environmentOf(declared []render.Environment, name, branch string) (render.E
 // by the word of the commit.
 func (p *planning) undeclared(name string) (out api.Plan, err error) {
 	e, _ := p.state.Environments().Get(name)
+	p.env = render.Environment{Name: name, Ref: e.Ref}
 	out = api.Plan{Environment: name, Commit: string(p.to.commit), FromCommit: string(e.Commit), From: string(e.D), To: string(e.D), Unchanged: p.state.Pods().Len()}
 	if p.running, err = readSet(p.content, e.D); err != nil {
 		return out, fmt.Errorf("read what runs in %s: %w", name, err)
