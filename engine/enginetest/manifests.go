@@ -59,9 +59,15 @@ func (m *Manifests) add() string {
 
 func (m *Manifests) word() string { return fmt.Sprintf("v%d", m.rng.IntN(1_000_000)) }
 
-// Change changes one thing, at times two or three, and says what.
+// Change changes one thing, at times two or three, and says what. Mistakes are mended after a while.
 func (m *Manifests) Change() string {
 	var said []string
+	for _, a := range m.apps {
+		if a.broken && m.rng.IntN(3) == 0 {
+			a.broken = false
+			said = append(said, "mend "+a.name)
+		}
+	}
 	for range []int{1, 1, 1, 2, 3}[m.rng.IntN(5)] {
 		said = append(said, m.change())
 	}

@@ -163,6 +163,11 @@ func (w *plannedWeek) rests(head string) error {
 	s := w.n.Status()
 	judged := false
 	for _, e := range s.Environments {
+		for _, p := range e.Problems {
+			if strings.HasPrefix(p.File, "(not judged") {
+				return errors.New(p.Text) // it is tried again
+			}
+		}
 		judged = judged || e.Name == "dev" && (e.Commit == head || e.Candidate == head)
 	}
 	if !judged {
