@@ -76,7 +76,7 @@ type week struct {
 func newWeek(t *testing.T, rng *rand.Rand) *week {
 	m := newMachine(t)
 	m.ring.Up(3)
-	u := &worked{trees: map[source.ID]source.Tree{}, commits: map[source.ID]source.Commit{}, items: map[source.ID][]source.Item{}, blobs: map[source.ID][]byte{}, rendered: map[string]Rendered{}}
+	u := &worked{upstream: newUpstream(), trees: map[source.ID]source.Tree{}, commits: map[source.ID]source.Commit{}, items: map[source.ID][]source.Item{}, blobs: map[source.ID][]byte{}, rendered: map[string]Rendered{}}
 	d := NewDeployer(DeployOptions{
 		Ledger: (*memLedger)(m), Content: memContent{Store: m.ring.Content}, Source: u, Renderer: u, Images: u, Branch: dev.Ref, Journal: NewJournal(), Log: slog.New(slog.DiscardHandler),
 	})
@@ -275,6 +275,7 @@ func (w *week) settle() {
 
 // worked is the repository of a week: its commits, rendered in this process.
 type worked struct {
+	*upstream
 	trees    map[source.ID]source.Tree
 	commits  map[source.ID]source.Commit
 	head     source.ID
@@ -335,13 +336,11 @@ func (u *worked) Commit(_ context.Context, id source.ID) (source.Commit, error) 
 func (u *worked) Head(context.Context, string) (source.ID, bool, error) {
 	return u.head, u.head != "", nil
 }
-func (u *worked) Follow([]string) {}
+
 func (u *worked) Relate(context.Context, source.ID, source.ID) (source.Relation, error) {
 	return source.Forward, nil
 }
-func (u *worked) Pin(context.Context, string, source.ID) error   { return nil }
-func (u *worked) Unpin(context.Context, string, source.ID) error { return nil }
-func (u *worked) Pins(string) []source.ID                        { return nil }
+
 func (u *worked) Resolve(context.Context, string) (string, error) {
 	return "sha256:" + strings.Repeat("0", 64), nil
 }

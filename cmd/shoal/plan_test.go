@@ -55,7 +55,7 @@ func newPlanRing(t testing.TB, dir string) *planRing {
 		Node: enginetest.Node(1).ID, Ledger: planLedger{r}, Content: planContent{r.ring.Content}, Containers: noContainers{},
 	}, nodeagent.NewJournal())
 	deployer := nodeagent.NewDeployer(nodeagent.DeployOptions{
-		Ledger: planLedger{r}, Source: sourcePart{r.mirror}, Renderer: newRendererPart(rendering), Branch: "refs/heads/main", Log: slog.New(slog.DiscardHandler),
+		Ledger: planLedger{r}, Source: sourcePart{Mirror: r.mirror}, Renderer: newRendererPart(rendering), Branch: "refs/heads/main", Log: slog.New(slog.DiscardHandler),
 	})
 	sockets, err := os.MkdirTemp("", "sh-plan-")
 	if err != nil {
