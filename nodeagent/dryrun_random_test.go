@@ -298,6 +298,7 @@ func (u *worked) push(t *testing.T, tree source.Tree, c source.Commit) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Tree = root
 	u.trees[c.ID], u.commits[c.ID], u.head = source.New(c.ID, root, u), c, c.ID
 }
 
@@ -331,6 +332,16 @@ func (u *worked) Tree(_ context.Context, id source.ID) (source.Tree, error) {
 
 func (u *worked) Commit(_ context.Context, id source.ID) (source.Commit, error) {
 	return u.commits[id], nil
+}
+
+// Raw is a commit as Git has it.
+func (u *worked) Raw(id source.ID) (kind string, raw []byte, err error) {
+	c, ok := u.commits[id]
+	if !ok {
+		return "", nil, fs.ErrNotExist
+	}
+	c.Committer = c.Author
+	return "commit", source.EncodeCommit(c), nil
 }
 
 func (u *worked) Head(context.Context, string) (source.ID, bool, error) {
