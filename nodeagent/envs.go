@@ -81,7 +81,7 @@ func (n *Node) envOf(ctx context.Context, s *cluster.State, env render.Environme
 				return out, err
 			}
 			out.As = rules.Same.As
-			if out.Different, err = d.differences(env, set, other, rules.Same.Except); err != nil {
+			if out.Different, err = d.differences(env, set, d.opt.Content, other, rules.Same.Except); err != nil {
 				return out, err
 			}
 		}

@@ -11,8 +11,15 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
-// foresee renders a commit for an environment and says in what that differs from what runs there. Nothing of it is kept.
-func (d *Deployer) foresee(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment) (*diff.Report, error) {
+// imagined is what a commit would be in an environment. Nothing of it is kept.
+type imagined struct {
+	before  *desired.Set // what runs; nil: nothing
+	built   desired.Built
+	content desired.Content
+}
+
+// imagine renders a commit for an environment.
+func (d *Deployer) imagine(ctx context.Context, env render.Environment, commit source.ID, active *cluster.Environment) (*imagined, error) {
 	tree, err := d.opt.Source.Tree(ctx, commit)
 	if err != nil {
 		return nil, fmt.Errorf("read tree of %s: %w", commit.Short(), err)
@@ -21,10 +28,9 @@ func (d *Deployer) foresee(ctx context.Context, env render.Environment, commit s
 	if err != nil {
 		return nil, fmt.Errorf("render %s: %w", commit.Short(), err)
 	}
-	in := diff.Input{Environment: env.Name, To: commit.Short()}
+	out := &imagined{}
 	if active != nil {
-		in.From = active.Commit.Short()
-		if in.Before, err = d.decodeSet(active.D); err != nil {
+		if out.before, err = d.decodeSet(active.D); err != nil {
 			return nil, err
 		}
 	}
@@ -32,11 +38,10 @@ func (d *Deployer) foresee(ctx context.Context, env render.Environment, commit s
 	for i := range rendered {
 		apps[i] = rendered[i].App
 	}
-	built, err := desired.Build(env, apps, in.Before, d.opt.Content)
-	if err != nil {
+	if out.built, err = desired.Build(env, apps, out.before, d.opt.Content); err != nil {
 		return nil, err
 	}
-	blobs, err := d.missing(built.Set, rendered)
+	blobs, err := d.missing(out.built.Set, rendered)
 	if err != nil {
 		return nil, err
 	}
@@ -44,11 +49,20 @@ func (d *Deployer) foresee(ctx context.Context, env render.Environment, commit s
 	for _, b := range blobs {
 		over.blobs[desired.DigestOf(b)] = b
 	}
-	in.After, in.Content, in.Held = built.Set, over, built.Held
-	for _, p := range built.Problems {
+	out.content = over
+	return out, nil
+}
+
+// report says in what it differs from what runs.
+func (i *imagined) report(env render.Environment, commit source.ID, active *cluster.Environment) (*diff.Report, error) {
+	in := diff.Input{Environment: env.Name, From: "nothing", To: commit.Short(), Before: i.before, After: i.built.Set, Content: i.content, Held: i.built.Held}
+	if active != nil {
+		in.From = active.Commit.Short()
+	}
+	for _, p := range i.built.Problems {
 		in.Problems = append(in.Problems, p.String())
 	}
-	for _, p := range built.Warnings {
+	for _, p := range i.built.Warnings {
 		in.Warnings = append(in.Warnings, p.String())
 	}
 	report, err := diff.New(in)

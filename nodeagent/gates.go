@@ -169,27 +169,31 @@ func (d *Deployer) compare(env render.Environment, p *passage, next *desired.Set
 	if rules.Same == nil || other == nil {
 		return nil
 	}
-	differences, err := d.differences(env, next, other, rules.Same.Except)
+	differences, err := d.differences(env, next, d.opt.Content, other, rules.Same.Except)
 	if err != nil {
 		return err
 	}
-	f := &p.claim.Facts
+	compared(&p.claim.Facts, differences)
+	d.judge(env.Name, p)
+	return nil
+}
+
+// compared notes which differences are not listed. No value goes into the ledger.
+func compared(f *promote.Facts, differences []promote.Difference) {
 	f.Compared, f.Differences = true, nil
 	for _, x := range differences {
 		if x.Allowed == "" && len(f.Differences) < maxDifferences {
-			f.Differences = append(f.Differences, promote.Difference{Object: x.Object, Path: x.Path}) // no value goes into the ledger
+			f.Differences = append(f.Differences, promote.Difference{Object: x.Object, Path: x.Path})
 		}
 	}
-	d.judge(env.Name, p)
-	return nil
 }
 
 // maxDifferences bounds how many new differences a claim names: one is enough to be held.
 const maxDifferences = 50
 
 // differences is in what a render differs from what another environment runs.
-func (d *Deployer) differences(env render.Environment, set *desired.Set, other *cluster.Environment, except []string) ([]promote.Difference, error) {
-	mine, err := d.side(set, env.Namespace, env.Namespaces)
+func (d *Deployer) differences(env render.Environment, set *desired.Set, content desired.Content, other *cluster.Environment, except []string) ([]promote.Difference, error) {
+	mine, err := sideOf(set, content, env.Namespace, env.Namespaces)
 	if err != nil {
 		return nil, err
 	}
@@ -209,20 +213,21 @@ func (d *Deployer) differences(env render.Environment, set *desired.Set, other *
 			}
 		}
 	}
-	side, err := d.side(theirs, other.Namespace, namespaces)
+	theirSide, err := sideOf(theirs, d.opt.Content, other.Namespace, namespaces)
 	if err != nil {
 		return nil, err
 	}
-	return promote.Same(mine, side, except)
+	return promote.Same(mine, theirSide, except)
 }
 
-func (d *Deployer) side(set *desired.Set, home string, namespaces map[string]string) (promote.Side, error) {
+// sideOf is what an environment renders, to be compared.
+func sideOf(set *desired.Set, content desired.Content, home string, namespaces map[string]string) (promote.Side, error) {
 	out := promote.Side{Namespaces: map[string]string{home: ""}}
 	for from, to := range namespaces {
 		out.Namespaces[to] = from
 	}
 	for _, e := range set.Entries {
-		b, err := d.opt.Content.Get(e.Digest)
+		b, err := content.Get(e.Digest)
 		if err != nil {
 			return out, fmt.Errorf("read %s: %w", e.Key, err)
 		}

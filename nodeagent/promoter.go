@@ -41,7 +41,12 @@ func (n *Node) Promote(ctx context.Context, req api.PromoteRequest) (api.Promote
 	}
 	out := m.answer
 	if m.coming != nil && !out.Already {
-		if out.Report, err = d.foresee(ctx, m.env, m.of.ID, m.asked.active); err != nil {
+		if m.would == nil {
+			if m.would, err = d.imagine(ctx, m.env, m.of.ID, m.asked.active); err != nil {
+				return out, err
+			}
+		}
+		if out.Report, err = m.would.report(m.env, m.of.ID, m.asked.active); err != nil {
 			return out, err
 		}
 	}
@@ -68,6 +73,7 @@ type motion struct {
 	tip    source.Commit // on which the commit is made; the zero one: there is no branch yet
 	coming []source.Commit
 	owed   []promote.Debt
+	would  *imagined // nil: it was not rendered
 	answer api.Promoted
 }
 
@@ -126,6 +132,9 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	if a.Act == promote.Hotfix {
 		claim.Facts.Of = commitOf(m.of)
 	}
+	if err := d.foresee(ctx, s, m, &claim.Facts); err != nil {
+		return nil, err
+	}
 	m.answer = api.Promoted{
 		Act: a.Act, Environment: req.Environment, From: a.From, Ref: m.env.Ref, Source: string(m.of.ID),
 		Verdict: s.Judge(req.Environment, claim, d.ringTime()),
@@ -142,6 +151,26 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 		m.answer.Coming = append(m.answer.Coming, api.ComingCommit{Commit: string(c.ID), Subject: promote.Line(c.Subject(), 200), Author: promote.Line(c.Author.Name, 100)})
 	}
 	return m, nil
+}
+
+// foresee compares what would run with another environment, where a difference would stop it.
+func (d *Deployer) foresee(ctx context.Context, s *cluster.State, m *motion, f *promote.Facts) (err error) {
+	same := m.asked.rules.Same
+	if same == nil || m.of.ID == "" || m.asked.ask.Act != promote.Promotion && m.asked.ask.Act != promote.Hotfix {
+		return nil
+	}
+	other, ok := s.Environments().Get(same.As)
+	if !ok {
+		return nil
+	}
+	if m.would, err = d.imagine(ctx, m.env, m.of.ID, m.asked.active); err != nil {
+		return err
+	}
+	differences, err := d.differences(m.env, m.would.built.Set, m.would.content, other, same.Except)
+	if err == nil {
+		compared(f, differences)
+	}
+	return err
 }
 
 func environmentNames(environments []render.Environment) string {

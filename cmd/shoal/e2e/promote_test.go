@@ -39,7 +39,7 @@ var ports = map[string]int{"dev": 30080, "staging": 30081, "production": 30082}
 
 func (n *Node) greetsIn(environment, greeting string) func() error {
 	return func() error {
-		return n.answers(fmt.Sprintf("http://127.0.0.1:%d/env", ports[environment]), "GREETING="+greeting)
+		return n.answers(fmt.Sprintf("http://%s:%d/env", n.address, ports[environment]), "GREETING="+greeting)
 	}
 }
 
