@@ -18,6 +18,7 @@ type asked struct {
 	candidate *source.Commit // nil: it is only thought of
 	tip       source.ID      // the commit of the environment's branch that it stands on; "": none
 	active    *cluster.Environment
+	of        source.ID // of a hotfix that is only thought of: the commit that has the change
 }
 
 // factsOf gathers what Git and signatures tell of what is asked.
@@ -75,7 +76,7 @@ func (a asked) brings() source.ID {
 	if a.ask.Act == promote.Hotfix && a.candidate != nil && len(a.candidate.Parents) == 2 {
 		return a.candidate.Parents[1]
 	}
-	return ""
+	return a.of
 }
 
 func commitOf(c source.Commit) promote.Commit {

@@ -123,15 +123,15 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 			return nil, err
 		}
 	}
+	if a.Act == promote.Hotfix {
+		m.asked.of = m.of.ID
+	}
 	facts, err := d.factsOf(ctx, m.asked)
 	if err != nil {
 		return nil, err
 	}
 	m.owed = facts.Owed
 	claim := cluster.Claim{Declared: declared, Ask: *a, Facts: facts}
-	if a.Act == promote.Hotfix {
-		claim.Facts.Of = commitOf(m.of)
-	}
 	if err := d.foresee(ctx, s, m, &claim.Facts); err != nil {
 		return nil, err
 	}
