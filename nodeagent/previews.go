@@ -78,6 +78,7 @@ func (d *Deployer) letGo(ctx context.Context, l *list) {
 // PreviewEnvironment is what a render of a preview may know.
 func PreviewEnvironment(p preview.Environment) render.Environment {
 	env := render.Environment{Name: p.Name, Ref: "refs/heads/" + p.Branch, Class: PreviewClass, Namespace: p.Name, NoSecrets: true}
+	env.DenyEgress, env.Restricted = p.Sandbox.DenyEgress, p.Sandbox.Restricted
 	if p.Number > 0 {
 		env.PR = strconv.Itoa(p.Number)
 		env.Ref = "refs/pull/" + env.PR + "/head"

@@ -135,7 +135,13 @@ func compile(env render.Environment, o render.Object, sealed bool) (item Item, c
 	settle(env, obj, &item.Key, !sealed, tell)
 	if spec, path := podSpecOf(obj); spec != nil {
 		admit(env, spec, path, tell)
+		if env.Restricted {
+			restrict(env, spec, path, tell)
+		}
 		settleNear(env, spec, path, tell)
+	}
+	if env.DenyEgress {
+		confine(obj)
 	}
 	kube.Default(obj)
 	for _, e := range kube.Validate(openable(obj, sealed)) {

@@ -108,7 +108,7 @@ func oneOfNames(m map[string]string, home string) string {
 // admit refuses what gives a pod more than its share of the machine, unless the policy allows it.
 func admit(env render.Environment, spec *corev1.PodSpec, path string, tell func(path, text string)) {
 	refuse := func(rule, at, what string) {
-		if !slices.Contains(env.Allow, rule) {
+		if env.Restricted || !slices.Contains(env.Allow, rule) {
 			tell(path+"."+at, fmt.Sprintf("%s: %s is not allowed in environment %s", rule, what, env.Name))
 		}
 	}

@@ -18,6 +18,13 @@ const (
 	IsolationKeep       = "keep"
 )
 
+// EgressAnnotation, EgressEnvironment, on a pod says that it may speak to those of its own environment alone. The ring sets it where that
+// holds, so that it goes on to hold for pods that outlive their environment.
+const (
+	EgressAnnotation  = "shoal.dev/egress"
+	EgressEnvironment = "environment"
+)
+
 // ownKeys are the labels and annotations under shoal.dev/ that an author may set.
 var ownKeys = []string{IsolationAnnotation, StrictAnnotation}
 

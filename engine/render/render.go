@@ -19,6 +19,8 @@ type Environment struct {
 	Atomic     bool              // one app's error holds back the whole commit
 	Allow      []string          // rules of admission that the repository's policy lifts here: "pod-security/privileged"
 	NoSecrets  bool              // it gets none of what is sealed in secrets/, as a preview of a fork
+	DenyEgress bool              // its pods may speak to each other alone, as those of a preview of a fork
+	Restricted bool              // pods are held to the Pod Security Standard "restricted", whatever Allow says
 
 	Policy Policy // who may move it, and when: nothing that is rendered depends on it
 }
