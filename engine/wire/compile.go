@@ -23,6 +23,7 @@ func Compile(in Input) Tables {
 	t.Overlay = overlay(in.Ring, in.OverlayPort)
 	t.Routes, t.Address = routes(in.Node, in.Nodes, in.Tunnels)
 	t.Tunnel = in.Tunnels[in.Node]
+	t.Isolated = isolations(in.Node, in.Confined)
 	services := slices.Clone(in.Services)
 	slices.SortFunc(services, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Object.Namespace, b.Object.Namespace), cmp.Compare(a.Object.Name, b.Object.Name))

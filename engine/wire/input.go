@@ -23,6 +23,7 @@ type Input struct {
 	Tunnels     map[place.NodeID]cluster.Tunnel // of the nodes that have WireGuard
 	Services    []Service                       // in any order; each namespace/name once
 	Pods        []Pod                           // in any order; those that are neither Succeeded nor Failed
+	Confined    []Confined                      // in any order
 }
 
 // Service is a Service with the numbers it was given. The spec's own clusterIP (but for "None") and nodePorts

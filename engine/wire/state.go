@@ -38,15 +38,16 @@ func FromState(s *cluster.State, node place.NodeID, content desired.Content) Inp
 		}
 		in.Services = append(in.Services, Service{Object: object, ClusterIP: svc.ClusterIP, NodePorts: nodePorts(svc, object)})
 	}
-	if len(in.Services) == 0 {
-		return in
-	}
+	in.Confined = appendEnded(nil, s, node)
 	for p := range s.Pods().Values() {
-		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed || p.Node == "" {
+		if p.Node == "" {
 			continue
 		}
 		template, err := s.TemplateOf(p.Object, content)
-		if err != nil {
+		if p.IP.IsValid() && confines(s, p, template) { // also one that has ended: its address is its own until it is taken down
+			in.Confined = append(in.Confined, Confined{p.Environment, p.IP, p.Node})
+		}
+		if err != nil || len(in.Services) == 0 || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 			continue
 		}
 		pod := Pod{

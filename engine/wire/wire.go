@@ -35,6 +35,8 @@ type Tables struct {
 	// Compile leaves it to whoever knows.
 	Strict bool
 	Routes []Route // to the other nodes' pods, sorted by CIDR; nodes that are down keep theirs
+	// Isolated is the pods of the node that may not speak to everybody; sorted by Name.
+	Isolated []Isolation
 }
 
 // Protocol is "tcp", "udp" or "sctp".
