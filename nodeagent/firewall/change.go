@@ -118,6 +118,7 @@ func between(instance string, old, new *wire.Tables, used *usage) (*change, *usa
 			c.add = append(c.add, e)
 		}
 	}
+	c.exchangeIsolated(old, new, before, after)
 	before.addShared(used)
 	after.addShared(u)
 	c.exchange(before, after)
@@ -304,7 +305,7 @@ func differences(found, want *image, o objects) (drift []string, rebuild bool) {
 
 // removable tells whether a name is one that an earlier Apply may have left, and that nothing fixed refers to.
 func removable(name string) bool {
-	for _, kind := range []string{"cnt-", "ep-", "aff-"} {
+	for _, kind := range []string{"cnt-", "ep-", "aff-", ofIsolation} {
 		if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(name, byNode), byLoop), kind) {
 			return true
 		}

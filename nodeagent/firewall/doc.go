@@ -32,6 +32,15 @@
 // not come through it. Packets of pods with a source that is not theirs, or for the host's
 // 127.0.0.0/8, are dropped before anything else. Questions to the DNS address are not tracked.
 //
+// A pod that is isolated speaks first to certain pods alone (wire.Isolation):
+//
+//	isolated-pods   source address  ->  goto iso-pr-12
+//	chain iso-pr-12 takes what is for an address of set iso-pr-12, and goes on to isolated
+//	chain isolated  takes answers and questions to the DNS address, and drops the rest
+//
+// That is asked once the destination is the pod behind the Service, for what passes through and for what is for the node alike, and of
+// each packet: a connection that was open before ends too.
+//
 // Apply compares with what is in the kernel. Reading tens of thousands of elements back takes long, so it is done
 // only when somebody changed the ruleset since our last transaction; the kernel's own generation number of the
 // ruleset says that exactly. Hence an untouched table costs one small question, and a changed one is always found,

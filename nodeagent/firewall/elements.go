@@ -211,6 +211,9 @@ func checkTables(t *wire.Tables) error {
 	if t.Overlay.VNI >= 1<<24 {
 		return fmt.Errorf("network number %d of the overlay: want at most %d", t.Overlay.VNI, 1<<24-1)
 	}
+	if err := checkIsolated(t.Isolated); err != nil {
+		return err
+	}
 	type claim struct {
 		address  netip.Addr // invalid for a node port
 		protocol wire.Protocol

@@ -62,14 +62,27 @@ func endpoints(s ...string) []netip.AddrPort {
 	return out
 }
 
-// shop is two services: one with all there is, one with session affinity over UDP.
+// shop is two services: one with all there is, one with session affinity over UDP; and a pod that is isolated.
 func shop() wire.Tables {
 	web := endpoints("10.42.0.2:8080", "10.42.1.3:8080")
-	return base(
+	t := base(
 		wire.Port{Service: "default/game", Protocol: wire.UDP, ClusterIP: netip.MustParseAddr("10.43.0.8"), Port: 27015, Affinity: 600, Endpoints: endpoints("10.42.0.4:27015")},
 		wire.Port{Service: "default/none", Protocol: wire.TCP, ClusterIP: netip.MustParseAddr("10.43.0.9"), Port: 80, NodePort: 30081},
 		wire.Port{Service: "default/web", Name: "http", Protocol: wire.TCP, ClusterIP: netip.MustParseAddr("10.43.0.7"), Port: 80, NodePort: 30080, Endpoints: web, External: web},
 	)
+	t.Isolated = []wire.Isolation{isolation("pr-12", "10.42.0.5", "10.42.1.6")}
+	return t
+}
+
+// isolation is of a pod that may speak to itself and to others.
+func isolation(name, from string, to ...string) wire.Isolation {
+	i := wire.Isolation{Name: name, From: []netip.Addr{netip.MustParseAddr(from)}}
+	i.To = slices.Clone(i.From)
+	for _, a := range to {
+		i.To = append(i.To, netip.MustParseAddr(a))
+	}
+	slices.SortFunc(i.To, netip.Addr.Compare)
+	return i
 }
 
 func apply(t testing.TB, f *Firewall, tables wire.Tables) {
@@ -147,6 +160,9 @@ func TestEveryChangeByOthersIsFoundAndRepaired(t *testing.T) {
 		"delete element "+table+" ep-1 { 10.43.0.7 . tcp . 80 }",
 		"delete element "+table+" ep-1 { 10.43.0.7 . tcp . 80 }; add element "+table+" ep-1 { 10.43.0.7 . tcp . 80 : 192.0.2.66 . 666 }",
 		"delete element "+table+" node-ports { tcp . 30080 }",
+		"flush map "+table+" isolated-pods",
+		"delete element "+table+" isolated-pods { 10.42.0.5 }; add element "+table+" isolated-pods { 10.42.0.5 : accept }",
+		"add element "+table+" iso-pr-12 { 192.0.2.66 }",
 		"add element "+table+" hairpin { 10.42.0.77 . 10.42.0.77 }",
 		"add chain "+table+" cnt-7",
 		"add chain "+table+" extra { type filter hook input priority 0; policy drop; }",
@@ -316,6 +332,15 @@ func TestBothWaysOfComparingAgree(t *testing.T) {
 	moved := shop()
 	moved.PodCIDR, moved.DNS = netip.MustParsePrefix("10.42.1.0/24"), netip.MustParseAddrPort("10.43.0.11:53")
 	states = append(states, moved)
+	for _, isolated := range [][]wire.Isolation{
+		{isolation("pr-12", "10.42.0.6", "10.42.1.6")},
+		{isolation("", "10.42.0.7"), isolation("a b", "10.42.0.8"), isolation("pr-12", "10.42.0.5")},
+		{isolation("pr-12", "10.42.0.5", "10.42.1.6"), isolation("pr-13", "10.42.0.6")},
+	} {
+		s := shop()
+		s.Isolated = isolated
+		states = append(states, s)
+	}
 	for i := range states {
 		for j := range states {
 			want, o, _ := target("aaaaaa", &states[j])

@@ -268,7 +268,7 @@ func (f *Firewall) AllowForward(ctx context.Context, t wire.Tables) error {
 			}
 			continue
 		}
-		accept := words{&expr.Verdict{Kind: expr.VerdictAccept}}
+		accept := words{accept()}
 		rules := []rule{all(inside(saddr, t.Cluster), accept), all(inside(daddr, t.Cluster), accept)}
 		if b.Hook == "input" {
 			rules = []rule{all(inside(saddr, t.Cluster), words{daddr(key0), equal(key0, t.DNS.Addr().AsSlice())}, accept)}

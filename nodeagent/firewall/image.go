@@ -53,11 +53,12 @@ func (o objects) addChain(chains ...chain) {
 
 // addFixed adds what does not depend on Services.
 func (o objects) addFixed(instance string, t *wire.Tables) {
-	o.addSet(servicePorts, nodePorts, loopPorts, hairpin, members)
+	o.addSet(servicePorts, nodePorts, loopPorts, hairpin, members, isolatedPods)
 	if t.Tunnel != (cluster.Tunnel{}) {
 		o.addSet(sealed)
 	}
 	o.addChain(fixedChains(instance, t)...)
+	o.addChain(isolating(t)...)
 }
 
 // addSticky adds what a port has for itself, which is nothing but for session affinity.
@@ -163,6 +164,10 @@ func target(instance string, t *wire.Tables) (*image, objects, *usage) {
 	}
 	for e := range sealedElements(t) {
 		put(e)
+	}
+	for i := range t.Isolated {
+		isolationElements(&t.Isolated[i], put)
+		o.addIsolation(&t.Isolated[i])
 	}
 	o.addFixed(instance, t)
 	o.addShared(u)

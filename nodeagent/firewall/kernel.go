@@ -266,9 +266,14 @@ func (k *kernel) commit(c *change) (transactions uint32, err error) {
 	for _, name := range c.removeSets {
 		k.conn.DelSet(&nftables.Set{Table: t, Name: name})
 	}
-	// Endpoints before the ports that lead to them: should this take several transactions, no port leads nowhere.
-	for _, verdicts := range []bool{false, true} {
-		part := slices.DeleteFunc(slices.Clone(c.add), func(e element) bool { return e.set.verdicts != verdicts })
+	// Should this take several transactions: isolation is in force with the first, and endpoints come before the ports that lead to
+	// them, so that no port leads nowhere.
+	for _, put := range []func(e element) bool{
+		func(e element) bool { return e.isolates() },
+		func(e element) bool { return !e.isolates() && !e.set.verdicts },
+		func(e element) bool { return !e.isolates() && e.set.verdicts },
+	} {
+		part := slices.DeleteFunc(slices.Clone(c.add), func(e element) bool { return !put(e) })
 		if err := b.elements(part, k.conn.SetAddElements); err != nil {
 			return b.transactions, err
 		}
