@@ -304,7 +304,7 @@ func FuzzPacket(f *testing.F) {
 		if q.Unpack(b) != nil {
 			return
 		}
-		m := s.reply(q)
+		m := s.reply(q, netip.Addr{})
 		if m == nil {
 			return
 		}
@@ -323,6 +323,6 @@ func BenchmarkOwnName(b *testing.B) {
 	q := new(dns.Msg)
 	q.SetQuestion("web.default.svc.cluster.local.", dns.TypeA)
 	for b.Loop() {
-		s.reply(q)
+		s.reply(q, netip.Addr{})
 	}
 }

@@ -14,6 +14,9 @@
 // asked for again over TCP. When none answers, an expired answer is served for up to an hour, else SERVFAIL.
 // Questions in flight, connections, and the cache are all bounded.
 //
+// Pods that may not speak to everybody (wire.Isolation) are told the ring's names; others, it says, do not exist. It does not refuse them: a
+// resolver would end its search there.
+//
 // A server that ends need not give its sockets up: another process of the node holds copies of them (Files), and the next
 // server takes them from it (Options.Holder). What is asked between the two waits in the sockets. Were they closed, a
 // question would be refused at once, which resolvers take for the end of the only server they know.

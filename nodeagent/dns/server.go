@@ -127,7 +127,7 @@ func (s *Server) Close() error {
 
 // serve answers one question. Whatever was sent, it does not panic and does not answer twice.
 func (s *Server) serve(w dns.ResponseWriter, q *dns.Msg) {
-	m := s.reply(q)
+	m := s.reply(q, addressOf(w.RemoteAddr()))
 	if m == nil {
 		return
 	}
@@ -144,8 +144,19 @@ func (s *Server) serve(w dns.ResponseWriter, q *dns.Msg) {
 	}
 }
 
-// reply is the answer to q, or nil to what is no question.
-func (s *Server) reply(q *dns.Msg) *dns.Msg {
+// addressOf is who asks; the zero address is nobody in particular.
+func addressOf(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// reply is the answer to a question q of whoever is at from, or nil to what is no question.
+func (s *Server) reply(q *dns.Msg, from netip.Addr) *dns.Msg {
 	if q.Response {
 		return nil
 	}
@@ -168,12 +179,12 @@ func (s *Server) reply(q *dns.Msg) *dns.Msg {
 	case q.Question[0].Qtype == dns.TypeAXFR || q.Question[0].Qtype == dns.TypeIXFR:
 		m.Rcode = dns.RcodeRefused
 	default:
-		s.resolve(m, q)
+		s.resolve(m, q, from)
 	}
 	return m
 }
 
-func (s *Server) resolve(m, q *dns.Msg) {
+func (s *Server) resolve(m, q *dns.Msg, from netip.Addr) {
 	question := q.Question[0]
 	name := strings.ToLower(question.Name)
 	z := s.zone.Load()
@@ -182,13 +193,16 @@ func (s *Server) resolve(m, q *dns.Msg) {
 		return
 	}
 	if z.holds(name) {
-		if alias := z.answer(m, question, name); alias != "" {
-			question.Name = alias
-			s.forward(m, q, question)
+		alias := z.answer(m, question, name)
+		if alias == "" {
+			return
 		}
+		question.Name = alias
+	} else if z.answerReverse(m, question, name) {
 		return
 	}
-	if z.answerReverse(m, question, name) {
+	if z.isolated[from] { // a question can carry anything out to whoever answers for its name
+		m.Rcode = dns.RcodeNameError
 		return
 	}
 	s.forward(m, q, question)

@@ -24,12 +24,20 @@ type zone struct {
 	reverse map[netip.Addr][]string
 	owned   []netip.Prefix // whose addresses nobody but us knows in reverse
 	soa     *dns.SOA
+	// isolated pods are told the ring's names alone.
+	isolated map[netip.Addr]bool
 }
 
 func newZone(t *wire.Tables) *zone {
 	z := &zone{
 		origin: strings.ToLower(t.Domain) + ".", names: make(map[string]*wire.Name, len(t.Names)), inner: make(map[string]bool),
 		reverse: make(map[netip.Addr][]string), owned: []netip.Prefix{t.Cluster, t.ServiceCIDR},
+		isolated: make(map[netip.Addr]bool),
+	}
+	for _, i := range t.Isolated {
+		for _, a := range i.From {
+			z.isolated[a] = true
+		}
 	}
 	for i := range t.Names {
 		n := &t.Names[i]
