@@ -64,6 +64,7 @@ type Agent struct {
 	index   uint64 // of the state that wants and tables were made from
 	ring    ringClock
 	wired   bool // the kernel has tables
+	fence   fence
 	busy    map[control.PodID]bool
 	gone    map[control.PodID]bool // taken down and reported, not yet out of the ledger
 	retry   map[control.PodID]*trouble
@@ -295,6 +296,7 @@ func (a *Agent) refresh() (changed bool) {
 		changed, a.index = true, s.Index()
 		a.wants.Update(s, a.opt.Node, a.opt.Content)
 		a.tables = wire.Compile(wire.FromState(s, a.opt.Node, a.opt.Content))
+		a.fence.want(&a.tables)
 	})
 	return changed
 }
@@ -328,6 +330,7 @@ func (a *Agent) wire(ctx context.Context, changed, full bool) error {
 		}
 		a.drifted(ctx, "Node", drift)
 		a.wired = false
+		a.fence.fell()
 	}
 	if !changed && a.wired {
 		return nil
@@ -337,6 +340,7 @@ func (a *Agent) wire(ctx context.Context, changed, full bool) error {
 		a.wired = false
 		return err
 	}
+	a.fence.stands(&a.tables)
 	if err := a.opt.Links.Routes(ctx, a.tables); err != nil {
 		a.wired = false // tried again, and what could be done is
 		return err

@@ -41,7 +41,9 @@ type machine struct {
 	looks     int
 	spins     bool // many looks are a fault
 	excess    map[control.PodID]string
-	endpoints int // in the tables of the firewall
+	endpoints int   // in the tables of the firewall
+	rulesErr  error // of the firewall
+	linked    map[control.PodID]bool
 	diary     []string
 	reports   []cluster.Phase
 }
@@ -51,7 +53,7 @@ func newMachine(t testing.TB) *machine {
 	time.Sleep(time.Until(time.UnixMilli(enginetest.Epoch)))
 	m := &machine{
 		t: t, ring: enginetest.NewRing(t), changes: make(chan struct{}, 1), events: make(chan struct{}, 1), begun: time.Now(),
-		have: plan.Have{}, images: map[string]bool{}, pullErr: map[string]error{}, spins: true, excess: map[control.PodID]string{},
+		have: plan.Have{}, images: map[string]bool{}, pullErr: map[string]error{}, spins: true, excess: map[control.PodID]string{}, linked: map[control.PodID]bool{},
 	}
 	m.ring.Up(1)
 	return m
@@ -259,19 +261,36 @@ func (c *memContainers) Exec(_ context.Context, id control.PodID, container stri
 
 type memLinks machine
 
-func (l *memLinks) Ensure(context.Context, *plan.Pod, string) error            { return nil }
-func (l *memLinks) Check(context.Context, *plan.Pod, string) ([]string, error) { return nil, nil }
-func (l *memLinks) Remove(context.Context, control.PodID) error                { return nil }
-func (l *memLinks) EnsureNode(context.Context) error                           { return nil }
-func (l *memLinks) CheckNode(context.Context) ([]string, error)                { return nil, nil }
-func (l *memLinks) Routes(context.Context, wire.Tables) error                  { return nil }
-func (l *memLinks) Events() <-chan struct{}                                    { return nil }
+func (l *memLinks) Ensure(_ context.Context, p *plan.Pod, _ string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.linked[p.ID] = true
+	return nil
+}
+
+func (l *memLinks) Check(_ context.Context, p *plan.Pod, _ string) ([]string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.linked[p.ID] {
+		return []string{"link is missing"}, nil
+	}
+	return nil, nil
+}
+
+func (l *memLinks) Remove(context.Context, control.PodID) error { return nil }
+func (l *memLinks) EnsureNode(context.Context) error            { return nil }
+func (l *memLinks) CheckNode(context.Context) ([]string, error) { return nil, nil }
+func (l *memLinks) Routes(context.Context, wire.Tables) error   { return nil }
+func (l *memLinks) Events() <-chan struct{}                     { return nil }
 
 type memFirewall machine
 
 func (f *memFirewall) Apply(_ context.Context, t wire.Tables) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.rulesErr != nil {
+		return f.rulesErr
+	}
 	n := 0
 	for _, p := range t.Ports {
 		n += len(p.Endpoints)

@@ -298,6 +298,9 @@ func (a *Agent) link(ctx context.Context, p *plan.Pod) error {
 	if p.Spec.HostNetwork {
 		return nil
 	}
+	if err := a.fence.check(p.IP); err != nil {
+		return fmt.Errorf("network link: %w", err)
+	}
 	if err := a.opt.Links.Ensure(ctx, p, netns); err != nil {
 		return fmt.Errorf("network link: %w", err)
 	}
