@@ -120,6 +120,7 @@ type Merged struct {
 	Base      source.ID `json:"base,omitempty"`
 	Commit    source.ID `json:"commit,omitempty"` // the merge; "" if there is none
 	Conflicts []string  `json:"conflicts,omitempty"`
+	Why       string    `json:"why,omitempty"` // it cannot be made, and not for a conflict
 }
 
 // pinned says whether TTL does not count.

@@ -52,7 +52,10 @@ type Input struct {
 	Pulls  []Pull // all that are open
 	// Complete says that Pulls is the whole list. If not, nothing that is there is taken away.
 	Complete bool
-	Have     []Have
+	// Closed is numbers of pull requests that the forge says are closed: they go though the list is not complete. Unknown is numbers
+	// that it neither lists nor finds: that is no proof, so they stay until their time is over.
+	Closed, Unknown []int
+	Have            []Have
 	// Taken is names of environments that shoal.cue declares, and Refs their refs: no preview takes either.
 	Taken, Refs []string
 }
@@ -151,6 +154,8 @@ func (w *wanting) judge(p Pull) {
 		note := "its merge with " + orBase(p.Base) + " is not made yet"
 		if p.Merge.Head == p.Head && len(p.Merge.Conflicts) > 0 {
 			note = "it conflicts with " + orBase(p.Base) + " in " + few(p.Merge.Conflicts)
+		} else if p.Merge.Head == p.Head && p.Merge.Why != "" {
+			note = "it cannot be merged with " + orBase(p.Base) + ": " + p.Merge.Why
 		}
 		if there && h.Commit != "" && h.Sandbox == env.Sandbox {
 			env.Head, env.Commit, env.Base, env.Note = h.Head, h.Commit, h.Base, note
@@ -176,6 +181,12 @@ func (w *wanting) judge(p Pull) {
 
 func (w *wanting) wait(env Environment, place int, why string) {
 	w.waiting = append(w.waiting, Waiting{Name: env.Name, Number: env.Number, Branch: env.Branch, Place: place, Why: why})
+}
+
+// Unwanted says why a pull request may have no preview, whatever its merge and the quota say; "" if it may.
+func Unwanted(in Input, p Pull) string {
+	w := wanting{in: in}
+	return w.unwanted(p, Name(p))
 }
 
 // unwanted says why a pull request may have no preview, whatever its merge and the quota say.
@@ -207,17 +218,28 @@ func (w *wanting) unwanted(p Pull, name string) string {
 	return ""
 }
 
-// keepUnseen keeps what is there and was not listed, if the list is not complete.
+// keepUnseen keeps what is there and was not listed, unless that is proof that it is closed.
 func (w *wanting) keepUnseen() {
 	for _, h := range w.in.Have {
 		if w.seen[h.Name] {
 			continue
 		}
-		if w.in.Complete {
+		over := h.Expires != 0 && !h.Pinned && h.Expires <= w.now
+		switch unknown := slices.Contains(w.in.Unknown, h.Number); {
+		case slices.Contains(w.in.Closed, h.Number):
+			w.lost[h.Name] = "it is closed"
+			continue
+		case unknown && over:
+			w.lost[h.Name] = "the forge neither lists nor finds it, and its time is over"
+			continue
+		case unknown:
+			h.Note = "the forge neither lists nor finds it, which is no proof that it is closed"
+		case w.in.Complete:
 			w.lost[h.Name] = "it is not open any more"
 			continue
+		default:
+			h.Note = "the list of pull requests is not complete, so nothing is taken away"
 		}
-		h.Note = "the list of pull requests is not complete, so nothing is taken away"
 		w.kept = append(w.kept, candidate{env: h.Environment, opened: h.Since})
 	}
 }
@@ -226,7 +248,7 @@ func (w *wanting) keepUnseen() {
 func (w *wanting) seat() {
 	perAuthor := w.in.Policy.PerAuthor
 	if perAuthor == 0 {
-		perAuthor = w.in.Policy.Quota
+		perAuthor = MaxQuota
 	}
 	slices.SortFunc(w.kept, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(bit(!a.env.Pinned), bit(!b.env.Pinned)), cmp.Compare(a.env.Since, b.env.Since), byName(a, b))
