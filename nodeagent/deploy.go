@@ -16,6 +16,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/preview"
 	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
@@ -52,8 +53,8 @@ type Deployer struct {
 	searched map[string]source.ID // by vanished environment: no word retires it in this commit and those before it
 	rendered map[string]string    // by environment: what was tried last to render all that it runs, in vain
 
-	lastList atomic.Pointer[list]     // that was read last
-	watched  atomic.Pointer[[]string] // refs that are followed beside those of environments
+	lastList atomic.Pointer[list] // that was read last
+	listed   chan struct{}        // it is of another commit
 
 	judgements map[string]judgement // of who signed commits
 
@@ -91,7 +92,7 @@ type Verdict struct {
 
 // NewDeployer makes a Deployer.
 func NewDeployer(opt DeployOptions) *Deployer {
-	return &Deployer{opt: opt, searched: map[string]source.ID{}, rendered: map[string]string{}, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]spot{}}
+	return &Deployer{opt: opt, listed: make(chan struct{}, 1), searched: map[string]source.ID{}, rendered: map[string]string{}, verdicts: map[string]Verdict{}, places: map[string]map[desired.Key]spot{}}
 }
 
 // Verdicts are the newest ones, by environment.
@@ -117,7 +118,9 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	if list.early {
 		return nil, d.renderActive(ctx, list)
 	}
-	d.lastList.Store(list)
+	if last := d.lastList.Swap(list); last == nil || last.commit != list.commit {
+		signal(d.listed)
+	}
 	if len(list.problems) > 0 {
 		v := Verdict{Environment: "", Ref: d.opt.Branch, Problems: list.problems}
 		d.note(v)
@@ -126,9 +129,6 @@ func (d *Deployer) Look(ctx context.Context, progress io.Writer) ([]Verdict, err
 	refs := make([]string, len(list.environments))
 	for i, env := range list.environments {
 		refs[i] = env.Ref
-	}
-	if more := d.watched.Load(); more != nil {
-		refs = append(refs, *more...)
 	}
 	d.opt.Source.Follow(refs)
 	d.forget(func(name string) bool { return name == "" || !list.declares(name) && d.active(name) == nil })
@@ -195,7 +195,7 @@ type list struct {
 	early        bool            // what is active is not here yet, and so it is not known which commit to read
 
 	previews []render.Environment
-	shows    map[string]source.ID // the commit that each preview shows
+	shows    map[string]preview.Environment // what each preview shows
 }
 
 // declares says whether an environment should be there: shoal.cue names it, or it is a preview.
@@ -310,7 +310,7 @@ func (d *Deployer) deploy(ctx context.Context, env render.Environment, commit so
 			return v
 		}
 	}
-	if !isPreview && d.distrusted(ctx, env, active, &v, progress) {
+	if d.distrusted(ctx, env, active, isPreview, &v, progress) {
 		return v
 	}
 	meta, err := d.opt.Source.Commit(ctx, commit)

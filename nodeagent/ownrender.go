@@ -76,6 +76,11 @@ func (d *Deployer) renderOf(ctx context.Context, env *cluster.Environment, l *li
 	if d.rendered[env.Name] == tried {
 		return nil
 	}
+	if _, ok := l.shows[env.Name]; ok { // no ref brings it
+		if err := d.opt.Source.Bring(ctx, env.Commit); err != nil && ctx.Err() == nil {
+			d.opt.Log.WarnContext(ctx, "commit of a preview not brought, will retry", "environment", env.Name, "commit", env.Commit.Short(), "err", err)
+		}
+	}
 	if _, err := d.opt.Source.Commit(ctx, env.Commit); err != nil { // it is on its way; when it is there this is called again
 		d.opt.Renders.explain(env.Name, plan.Trouble{Reason: notRendered, Message: fmt.Sprintf("commit %s is not on this node yet: %v", env.Commit.Short(), err)})
 		return ctx.Err()
@@ -116,6 +121,10 @@ type search struct {
 // declarations are those of the environment, the newest first, each once.
 func (s *search) declarations(ctx context.Context, l *list) func(yield func(render.Environment, error) bool) {
 	return func(yield func(render.Environment, error) bool) {
+		if shows, ok := l.shows[s.env.Name]; ok { // no shoal.cue has it
+			yield(PreviewEnvironment(shows), nil)
+			return
+		}
 		var known []string
 		for n, at := 0, l; n < maxOlder && at != nil && len(known) < maxDeclarations; n++ {
 			i := slices.IndexFunc(at.environments, func(e render.Environment) bool { return e.Name == s.env.Name })

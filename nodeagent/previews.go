@@ -1,8 +1,9 @@
 package nodeagent
 
 import (
-	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,60 +20,115 @@ import (
 // PreviewClass chooses the values of previews: values/preview.cue.
 const PreviewClass = "preview"
 
-// previews are the environments of the previews that should be there, with the commit that each shows, but for those whose name is declared.
-func (d *Deployer) previews(declared []render.Environment) (environments []render.Environment, shows map[string]source.ID) {
-	var all []preview.Have
+// previews are the environments of the previews that should be there, with what each shows, but for those whose name is declared.
+func (d *Deployer) previews(declared []render.Environment) (environments []render.Environment, shows map[string]preview.Environment) {
+	shows = map[string]preview.Environment{}
 	d.opt.Ledger.View(func(s *cluster.State) {
 		for p := range s.Previews().Values() {
-			all = append(all, *p)
+			shows[p.Name] = p.Environment
 		}
 	})
-	shows = map[string]source.ID{}
-	for _, p := range all {
-		if slices.ContainsFunc(declared, func(e render.Environment) bool { return e.Name == p.Name }) {
-			continue
-		}
-		shows[p.Name] = p.Commit
-		environments = append(environments, PreviewEnvironment(p.Environment))
+	for _, e := range declared {
+		delete(shows, e.Name)
 	}
-	slices.SortFunc(environments, func(a, b render.Environment) int { return cmp.Compare(a.Name, b.Name) })
+	for _, name := range slices.Sorted(maps.Keys(shows)) {
+		environments = append(environments, PreviewEnvironment(shows[name]))
+	}
 	return environments, shows
+}
+
+// shown is what a preview shows; nil: there is none of that name.
+func (d *Deployer) shown(name string) (shown *preview.Environment) {
+	d.opt.Ledger.View(func(s *cluster.State) {
+		if p, ok := s.Previews().Get(name); ok {
+			e := p.Environment
+			shown = &e
+		}
+	})
+	return shown
+}
+
+// wasPreview says of an environment that no shoal.cue declares whether it was a preview: by its name and its ref, as PreviewEnvironment
+// makes them.
+func wasPreview(e *cluster.Environment) bool {
+	if rest, ok := strings.CutPrefix(e.Ref, "refs/pull/"); ok {
+		number, ok := strings.CutSuffix(rest, "/head")
+		return ok && e.Name == "pr-"+number
+	}
+	branch, ok := strings.CutPrefix(e.Ref, "refs/heads/")
+	return ok && e.Name == preview.Name(preview.Pull{Branch: branch})
 }
 
 // headOf is the commit that an environment is to show.
 func (d *Deployer) headOf(ctx context.Context, l *list, env render.Environment) (id source.ID, ok bool, err error) {
-	id, isPreview := l.shows[env.Name]
+	shows, isPreview := l.shows[env.Name]
 	if !isPreview {
 		return d.opt.Source.Head(ctx, env.Ref)
 	}
-	return id, true, d.opt.Source.Bring(ctx, id)
+	return shows.Commit, true, d.opt.Source.Bring(ctx, shows.Commit)
 }
 
 // OwnPins begin the names under which commits are pinned that are of no environment.
 const OwnPins = "_"
 
-// letGo unpins what previews showed that are gone, and what those that are there showed before.
+// letGo unpins what previews showed that are gone, and what those that are there showed before, and forgets what this node knows of them.
 func (d *Deployer) letGo(ctx context.Context, l *list) {
 	for environment, pins := range d.opt.Source.AllPins() {
-		active := d.active(environment)
 		shows, isPreview := l.shows[environment]
-		switch {
-		case strings.HasPrefix(environment, OwnPins):
-			continue
-		case isPreview && (active == nil || active.Commit != shows): // it has not come that far
-			continue
-		case !isPreview && (active != nil || l.declares(environment)):
+		if strings.HasPrefix(environment, OwnPins) {
 			continue
 		}
+		if active := d.active(environment); isPreview && (active == nil || active.Commit != shows.Commit) || !isPreview && (active != nil || l.declares(environment)) {
+			continue // it has not come that far, or goes on
+		}
 		for _, id := range pins {
-			if id == shows {
+			if isPreview && id == shows.Commit {
+				continue
+			}
+			if now := d.shown(environment); now != nil && now.Commit == id { // it has just been made
 				continue
 			}
 			if err := d.opt.Source.Unpin(ctx, environment, id); err != nil {
-				d.opt.Log.WarnContext(ctx, "commit of a preview not unpinned", "preview", environment, "commit", id.Short(), "err", err)
+				d.opt.Log.WarnContext(ctx, "commit of a preview not unpinned", "environment", environment, "commit", id.Short(), "err", err)
 			}
 		}
 	}
+	d.mu.Lock()
+	known := slices.Collect(maps.Keys(d.places))
+	d.mu.Unlock()
+	for _, name := range known {
+		if !l.declares(name) && d.active(name) == nil {
+			d.mu.Lock()
+			delete(d.places, name)
+			d.mu.Unlock()
+			delete(d.rendered, name)
+			delete(d.searched, name)
+		}
+	}
+}
+
+// judgePreview says why a preview may not run because of who signed it; nil if it may. The merge is a node's own: its head must be trusted,
+// as what comes in with it since what is active, and so must the base that it was merged with.
+func (d *Deployer) judgePreview(ctx context.Context, from stand, env render.Environment, commit source.ID) (render.Problems, error) {
+	shows := d.shown(env.Name)
+	if shows == nil || shows.Commit != commit {
+		return nil, fmt.Errorf("the preview shows another commit by now")
+	}
+	problems, err := d.judgeFrom(ctx, from, env.Name, env.Ref, shows.Head)
+	if problems != nil || err != nil {
+		return problems, err
+	}
+	if keys, err := d.Keys(shows.Head); err != nil || !from.keys.Require() && !keys.Require() {
+		return nil, err
+	}
+	if problems, err = d.judgeFrom(ctx, from, env.Name, env.Ref, shows.Base); problems != nil || err != nil {
+		return problems, err
+	}
+	c, err := d.opt.Source.Commit(ctx, commit)
+	if err == nil && !slices.Equal(c.Parents, []source.ID{shows.Base, shows.Head}) {
+		problems = render.Problems{{File: env.Ref, Text: fmt.Sprintf("commit %s is not trusted: it is not the merge of %s with %s", commit.Short(), shows.Head.Short(), shows.Base.Short())}}
+	}
+	return problems, err
 }
 
 // PreviewEnvironment is what a render of a preview may know.

@@ -75,7 +75,13 @@ func (n *Node) Receipt(ctx context.Context, name string) (preview.Receipt, error
 	for svc := range s.Services().Values() {
 		if svc.Environment == name {
 			add("name", svc.Key.String(), "")
+			for _, p := range svc.NodePorts {
+				add("rule", fmt.Sprintf("%s on port %d", svc.Key, p.NodePort), "")
+			}
 		}
+	}
+	for _, id := range n.Deployer.opt.Source.Pins(name) {
+		add("ref", "commit "+id.Short()+" is kept", string(n.Agent.opt.Node))
 	}
 	have, err := n.Agent.opt.Containers.List(ctx)
 	if err != nil {

@@ -49,9 +49,14 @@ type judgement struct {
 
 // distrusted puts into v why a commit may not come in because of who signed it, and says so. It reports whether that is so, or
 // could not be told.
-func (d *Deployer) distrusted(ctx context.Context, env render.Environment, active *cluster.Environment, v *Verdict, progress io.Writer) bool {
+func (d *Deployer) distrusted(ctx context.Context, env render.Environment, active *cluster.Environment, isPreview bool, v *Verdict, progress io.Writer) bool {
+	if isPreview {
+		active = nil // what a preview runs vouches for nothing
+	}
 	from, err := d.standFor(ctx, active)
-	if err == nil {
+	if err == nil && isPreview {
+		v.Problems, err = d.judgePreview(ctx, from, env, v.Commit)
+	} else if err == nil {
 		v.Problems, err = d.judgeFrom(ctx, from, env.Name, env.Ref, v.Commit)
 	}
 	if err != nil {
@@ -75,7 +80,11 @@ func standing(commit source.ID) string { return "judged from " + string(commit) 
 
 // stillDistrusted says of a commit that was not trusted whether it is judged from the same tree as then.
 func (d *Deployer) stillDistrusted(ctx context.Context, v *Verdict) bool {
-	from, err := d.standFor(ctx, d.active(v.Environment))
+	active := d.active(v.Environment)
+	if d.shown(v.Environment) != nil {
+		active = nil
+	}
+	from, err := d.standFor(ctx, active)
 	return err == nil && v.standing == standing(from.commit)
 }
 

@@ -84,7 +84,7 @@ func (f forgePart) Pulls(ctx context.Context, known []int) (out nodeagent.PullLi
 	if err != nil {
 		return out, later(err)
 	}
-	out.Complete, out.Why, out.At = list.Complete, list.Why, list.At
+	out.Complete, out.Why, out.At, out.Closed, out.Unknown = list.Complete, list.Why, list.At, list.Closed, list.Gone
 	for _, p := range list.Open {
 		out.Open = append(out.Open, nodeagent.OpenPull{HeadRef: p.HeadName, Pull: preview.Pull{
 			Number: p.Number, Branch: p.HeadRef, Author: p.Author, Fork: p.Fork, Draft: p.Draft, Base: p.BaseRef, Head: source.ID(p.Head),
@@ -102,41 +102,52 @@ func (f forgePart) Approved(ctx context.Context, number int, label string, head 
 // previewStatus names the mark on a commit.
 const previewStatus = "shoal/preview"
 
+// previewMarker is hidden in the one comment on a pull request.
+const previewMarker = "shoal/preview"
+
 func (f forgePart) Show(ctx context.Context, s nodeagent.Shown) error {
 	err := f.SetStatus(ctx, string(s.Head), forgeapi.Status{State: forgeapi.State(s.State), Context: previewStatus, Description: s.Line, URL: s.URL, Ref: s.Branch})
-	if err == nil && s.Comment != "" {
-		err = f.Comment(ctx, s.Number, "shoal/"+s.Environment, s.Comment)
+	if s.Comment != "" {
+		err = errors.Join(err, f.Comment(ctx, s.Number, previewMarker, s.Comment))
 	}
-	if err == nil && s.Environment != "" && s.URL != "" {
-		err = f.Deploy(ctx, forgeapi.Deployment{
+	if s.Environment != "" && s.URL != "" {
+		err = errors.Join(err, f.Deploy(ctx, forgeapi.Deployment{
 			Environment: "preview/" + s.Environment, Commit: string(s.Head), Ref: s.Branch, URL: s.URL, State: forgeapi.State(s.State), Description: s.Line,
-		})
+		}))
 	}
 	return later(err)
 }
 
-func (f forgePart) Hide(ctx context.Context, environment string) error {
-	return later(f.Retire(ctx, "preview/"+environment))
+func (f forgePart) Hide(ctx context.Context, number int, environment, comment string) error {
+	return later(errors.Join(f.Retire(ctx, "preview/"+environment), f.Comment(ctx, number, previewMarker, comment)))
 }
 
 // mergerPart fits the mirror to what previews ask of it.
-type mergerPart struct{ *gitsync.Mirror }
+type mergerPart struct {
+	*gitsync.Mirror
+	agreed func() []source.Ref // by the ring, where the mirror is the repository itself
+}
 
-func (m mergerPart) Fetch(ctx context.Context) error {
-	if m.Mirror.Builtin() {
-		return nil
+func (m mergerPart) Branches(ctx context.Context) ([]source.Ref, error) {
+	if m.Builtin() { // the mirror may not have come as far as the ledger
+		return m.agreed(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	_, err := m.Mirror.Fetch(ctx)
-	return err
+	return m.Mirror.Branches(ctx)
+}
+
+func (m mergerPart) Take(ctx context.Context, refs []source.Ref) error {
+	if m.Builtin() {
+		return nil // they are on their way
+	}
+	return m.TakeHeads(ctx, refs)
 }
 
 // newPreviewing is what the leader does for pull requests.
 func (m *machine) newPreviewing() *nodeagent.Previewing {
 	client := &forgeClient{m: m}
 	return nodeagent.NewPreviewing(nodeagent.PreviewingOptions{
-		Deployer: m.deployer, Leading: m.ledger.Leading, Forge: client.get, Merger: mergerPart{m.mirror}, Comment: m.previewSays, Every: min(10*time.Second, m.opt.poll), Log: m.log,
+		Deployer: m.deployer, Leading: m.ledger.Leading, Forge: client.get, Merger: mergerPart{m.mirror, m.agreedRefs},
+		Comment: m.previewSays, Farewell: previewFarewell, Every: min(10*time.Second, m.opt.poll), Log: m.log,
 	})
 }
 
@@ -206,6 +217,11 @@ func previewComment(e preview.Environment, state, line, url string, problems []s
 		b.WriteString("\nIt is of a fork: it has no secrets and no way out.\n")
 	}
 	return b.String()
+}
+
+// previewFarewell is the comment once a preview is gone.
+func previewFarewell(g preview.Gone) string {
+	return fmt.Sprintf("**Preview `%s`** is gone: %s\n", g.Name, fenced(g.Why))
 }
 
 // fenced is text that cannot leave a block of code.

@@ -5,15 +5,17 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/shoal-dev/shoal/engine/preview"
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync/internal/bare"
 )
 
-// maxMergeHistory bounds the commits that are looked at for where two lines parted.
-const maxMergeHistory = 20_000
+// maxMergeHistory bounds the commits of a head that its base does not have.
+const maxMergeHistory = 10_000
+
+// maxBases bounds in how many commits two lines may have parted, and how often those may have crossed in turn.
+const maxBases = 4
 
 // Merge makes the commit that merges head into base, as git would without looking for renames, and stores it: no ref stands for it, so
 // who wants it kept pins it. c gives the people and the message; the same arguments give the same id. conflicts are the paths at which
@@ -27,17 +29,9 @@ func (m *Mirror) Merge(ctx context.Context, base, head source.ID, c source.Commi
 	if err != nil {
 		return "", nil, err
 	}
-	parted, err := m.parted(ctx, base, head)
-	if err != nil {
-		return "", nil, err
-	}
-	before := source.EmptyTree
-	if parted != "" {
-		at, err := m.Commit(ctx, parted)
-		if err != nil {
-			return "", nil, err
-		}
-		before = at.Tree
+	before, conflicts, err := m.before(ctx, base, head, 0)
+	if err != nil || len(conflicts) > 0 {
+		return "", conflicts, err
 	}
 	merged, err := preview.Merge3(objects{m}, before, ours.Tree, theirs.Tree)
 	if err != nil {
@@ -55,82 +49,123 @@ func (m *Mirror) Merge(ctx context.Context, base, head source.ID, c source.Commi
 	if m.Has(id) {
 		return id, nil, nil
 	}
-	var pack bytes.Buffer
-	w, err := bare.NewPackWriter(&pack, len(merged.Objects)+1)
-	if err != nil {
-		return "", nil, err
+	return id, nil, m.store(ctx, merged.Objects, raw)
+}
+
+// store puts objects into the mirror, and a commit unless that is nil.
+func (m *Mirror) store(ctx context.Context, objects []preview.NewObject, commit []byte) error {
+	n := len(objects)
+	if commit != nil {
+		n++
 	}
-	for _, o := range merged.Objects {
+	if n == 0 {
+		return nil
+	}
+	var pack bytes.Buffer
+	w, err := bare.NewPackWriter(&pack, n)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
 		kind := bare.Blob
 		if o.Kind == "tree" {
 			kind = bare.Tree
 		}
 		if err := w.Add(kind, o.Raw); err != nil {
-			return "", nil, err
+			return err
 		}
 	}
-	if err := w.Add(bare.Commit, raw); err != nil {
-		return "", nil, err
+	if commit != nil {
+		if err := w.Add(bare.Commit, commit); err != nil {
+			return err
+		}
 	}
 	if err := w.Close(); err != nil {
-		return "", nil, err
+		return err
 	}
 	m.incoming.RLock()
 	defer m.incoming.RUnlock()
 	in, err := m.repo.Receive(ctx, &pack, nil)
 	if err != nil {
+		return err
+	}
+	return in.Publish()
+}
+
+// before is the tree that two lines have in common: that of the newest commit which both have. Where their histories cross there are several
+// such commits, and it is what those come to merged. conflicts say why there is none.
+func (m *Mirror) before(ctx context.Context, a, b source.ID, level int) (tree source.ID, conflicts []string, err error) {
+	bases, cut, err := m.bases(ctx, a, b)
+	if err == nil && cut { // they may have parted before the history that was fetched begins
+		if _, err = m.Deepen(ctx); err == nil {
+			bases, _, err = m.bases(ctx, a, b)
+		}
+	}
+	if err != nil {
 		return "", nil, err
 	}
-	return id, nil, in.Publish()
+	if len(bases) == 0 {
+		return "", []string{"its history: it has no commit in common with that of its base"}, nil
+	}
+	if len(bases) > maxBases || len(bases) > 1 && level >= maxBases {
+		return "", []string{"its history: it crosses that of its base too often"}, nil
+	}
+	first, err := m.Commit(ctx, bases[0])
+	if err != nil {
+		return "", nil, err
+	}
+	tree = first.Tree
+	for _, next := range bases[1:] {
+		other, err := m.Commit(ctx, next)
+		if err != nil {
+			return "", nil, err
+		}
+		common, conflicts, err := m.before(ctx, bases[0], next, level+1)
+		if err != nil || len(conflicts) > 0 {
+			return "", conflicts, err
+		}
+		merged, err := preview.Merge3(objects{m}, common, tree, other.Tree)
+		if err != nil {
+			return "", nil, err
+		}
+		if len(merged.Conflicts) > 0 {
+			return "", []string{"its history: it crosses that of its base, which conflicts there in " + merged.Conflicts[0].Path}, nil
+		}
+		if err := m.store(ctx, merged.Objects, nil); err != nil {
+			return "", nil, err
+		}
+		tree = merged.Tree
+	}
+	return tree, nil, nil
 }
 
-// parted is the newest commit that both lines have, "" if there is none.
-func (m *Mirror) parted(ctx context.Context, a, b source.ID) (source.ID, error) {
-	ha, err := toHash(a)
-	if err != nil {
-		return "", err
+// bases are the commits that two lines have in common and that no other such commit comes after, by id. cut says that this mirror's history
+// may not reach back to them.
+func (m *Mirror) bases(ctx context.Context, a, b source.ID) (bases []source.ID, cut bool, err error) {
+	own, known, cut, err := m.Since(ctx, a, b, maxMergeHistory)
+	if err != nil || cut && len(known) == 0 {
+		return nil, cut, err
 	}
-	hb, err := toHash(b)
-	if err != nil {
-		return "", err
+	if len(own) == 0 { // a has all of b
+		return []source.ID{b}, false, nil
 	}
-	ours, err := bare.Log(ctx, m.repo, ha, maxMergeHistory)
-	if err != nil {
-		return "", err
+	slices.Sort(known)
+	known = slices.Compact(known)
+	if len(known) > 4*maxBases {
+		return known, false, nil
 	}
-	has := make(map[bare.Hash]bool, len(ours))
-	for _, h := range ours {
-		has[h] = true
-	}
-	theirs, err := bare.Log(ctx, m.repo, hb, maxMergeHistory)
-	if err != nil {
-		return "", err
-	}
-	for _, h := range theirs {
-		if has[h] {
-			return source.ID(h.String()), nil
+	for _, k := range known {
+		after := false
+		for _, o := range known {
+			if is, err := m.IsAncestor(ctx, k, o); err != nil {
+				return nil, false, err
+			} else if is && o != k {
+				after = true
+			}
+		}
+		if !after {
+			bases = append(bases, k)
 		}
 	}
-	return "", nil
-}
-
-// pullRefs are below what forges have the heads of pull requests and merge requests.
-var pullRefs = []string{"refs/pull/", "refs/merge-requests/"}
-
-// Prune forgets the refs of pull requests but those to keep, by full name.
-func (m *Mirror) Prune(keep []string) error {
-	if m.opt.URL == "" {
-		return nil // who pushed them here may take them away
-	}
-	var moves []bare.Move
-	for _, r := range m.Refs() {
-		below := slices.ContainsFunc(pullRefs, func(prefix string) bool { return strings.HasPrefix(r.Name, prefix) })
-		if below && !slices.Contains(keep, r.Name) {
-			moves = append(moves, bare.Move{Name: r.Name, Force: true})
-		}
-	}
-	if len(moves) == 0 {
-		return nil
-	}
-	return m.repo.UpdateRefs(moves)
+	return bases, false, nil
 }
