@@ -37,6 +37,9 @@ type Node struct {
 	Facts    RingFacts
 	// Previewing looks after previews; nil: nobody does.
 	Previewing *Previewing
+	// PeerPreviews is what the other nodes say of previews, each once; of no preview in particular (""), the one that leads. Nil: this
+	// node is alone.
+	PeerPreviews func(ctx context.Context, name string) []PreviewsHere
 	// Down ends what runs here, in order, within grace: the machine is about to go.
 	Down func(ctx context.Context, grace time.Duration) error
 }

@@ -105,7 +105,9 @@ func newPreviewed(t *testing.T, policy string) *previewed {
 func (s *previewed) lead() {
 	s.p = NewPreviewing(PreviewingOptions{
 		Deployer: s.d, Leading: func() bool { return true }, Forge: func() Forge { return s.f }, Merger: s.f, Log: slog.New(slog.DiscardHandler),
-		Comment:  func(e preview.Environment) (string, string, string, string) { return "success", "runs " + e.Note, "", "" },
+		Comment: func(e preview.Environment) (string, string, string, string) {
+			return "success", "runs " + e.Note, "", ""
+		},
 		Farewell: func(g preview.Gone) string { return g.Why },
 	})
 	s.n.Previewing = s.p

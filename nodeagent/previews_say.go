@@ -11,7 +11,7 @@ import (
 )
 
 // Previews says which previews there are, and which pull requests have none.
-func (n *Node) Previews(context.Context) (api.Previews, error) {
+func (n *Node) Previews(ctx context.Context) (api.Previews, error) {
 	out := api.Previews{}
 	verdicts := n.Deployer.Verdicts()
 	n.Agent.opt.Ledger.View(func(s *cluster.State) {
@@ -41,9 +41,56 @@ func (n *Node) Previews(context.Context) (api.Previews, error) {
 			out.Previews = append(out.Previews, one)
 		}
 	})
+	here, err := n.PreviewsHere(ctx, "")
+	out.Waiting = here.Waiting
+	if err == nil && n.PeerPreviews != nil && len(out.Waiting) == 0 {
+		for _, o := range n.PeerPreviews(ctx, "") {
+			out.Waiting = append(out.Waiting, o.Waiting...) // who leads knows; others know of none
+		}
+	}
+	return out, err
+}
+
+// PreviewsHere is what one node says of previews, to others.
+type PreviewsHere struct {
+	Node    string            `json:"node"`
+	Unseen  bool              `json:"unseen,omitempty"` // it did not answer
+	Waiting []preview.Waiting `json:"waiting,omitempty"`
+	Left    []preview.Thing   `json:"left,omitempty"`
+}
+
+// PreviewsHere says what this node knows: what waits, if it leads, and what it holds of a preview; "" asks for none.
+func (n *Node) PreviewsHere(ctx context.Context, name string) (out PreviewsHere, err error) {
 	if n.Previewing != nil {
 		out.Waiting = n.Previewing.Waiting()
 	}
+	if name == "" {
+		return out, nil
+	}
+	add := func(kind, what string) {
+		out.Left = append(out.Left, preview.Thing{Kind: kind, Name: what, Environment: name})
+	}
+	for _, id := range n.Deployer.opt.Source.Pins(name) {
+		add("ref", "commit "+id.Short()+" is kept")
+	}
+	have, err := n.Agent.opt.Containers.List(ctx)
+	if err != nil {
+		return out, err
+	}
+	n.Agent.opt.Ledger.View(func(s *cluster.State) {
+		for id, seen := range have {
+			if _, known := s.Pods().Get(id); known {
+				continue
+			}
+			add("cgroup", string(id)) // it is being removed; whose it was nobody knows any more
+			if seen.Namespaces {
+				add("netns", string(id))
+			}
+			if seen.Linked {
+				add("link", string(id))
+			}
+		}
+	})
 	return out, nil
 }
 
@@ -56,51 +103,56 @@ func (n *Node) WakePreview(ctx context.Context, name string) error {
 	return err
 }
 
-// Receipt says what is left of a preview that is gone: in the ledger, and on this node.
+// Receipt says what is left of a preview that is gone: in the ledger, and on the nodes.
 func (n *Node) Receipt(ctx context.Context, name string) (preview.Receipt, error) {
 	var found []preview.Thing
-	add := func(kind, what, node string) {
-		found = append(found, preview.Thing{Kind: kind, Name: what, Node: node, Environment: name})
+	add := func(kind, what string) {
+		found = append(found, preview.Thing{Kind: kind, Name: what, Environment: name})
 	}
-	var s *cluster.State
-	n.Agent.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
-	for o := range s.ObjectsOf(name) {
-		add("object", o.Key.String(), "")
-	}
-	for p := range s.Pods().Values() {
-		if p.Environment == name {
-			add("pod", p.Name, "")
-		}
-	}
-	for svc := range s.Services().Values() {
-		if svc.Environment == name {
-			add("name", svc.Key.String(), "")
-			for _, p := range svc.NodePorts {
-				add("rule", fmt.Sprintf("%s on port %d", svc.Key, p.NodePort), "")
-			}
-		}
-	}
-	for _, id := range n.Deployer.opt.Source.Pins(name) {
-		add("ref", "commit "+id.Short()+" is kept", string(n.Agent.opt.Node))
-	}
-	have, err := n.Agent.opt.Containers.List(ctx)
+	here, err := n.PreviewsHere(ctx, name)
 	if err != nil {
 		return preview.Receipt{}, err
 	}
-	for id := range have {
-		if _, known := s.Pods().Get(id); !known { // it is being removed; whose it was nobody knows any more
-			add("cgroup", string(id), string(n.Agent.opt.Node))
-		}
-	}
-	var unseen []string
-	for node := range s.Nodes().Values() {
-		if node.ID != n.Agent.opt.Node {
-			unseen = append(unseen, node.Name)
-		}
+	nodes := []PreviewsHere{here}
+	if n.PeerPreviews != nil {
+		nodes = append(nodes, n.PeerPreviews(ctx, name)...)
 	}
 	why := "it is not wanted"
-	if p, ok := s.Previews().Get(name); ok {
-		why = "it is still there, for " + p.Branch
+	n.Agent.opt.Ledger.View(func(s *cluster.State) {
+		if self, ok := s.Nodes().Get(n.Agent.opt.Node); ok {
+			nodes[0].Node = self.Name
+		}
+		for o := range s.ObjectsOf(name) {
+			add("object", o.Key.String())
+		}
+		for p := range s.Pods().Values() {
+			if p.Environment == name {
+				add("pod", p.Name)
+			}
+		}
+		for svc := range s.Services().Values() {
+			if svc.Environment != name {
+				continue
+			}
+			add("name", svc.Key.String())
+			for _, p := range svc.NodePorts {
+				add("rule", fmt.Sprintf("%s on port %d", svc.Key, p.NodePort))
+			}
+		}
+		if p, ok := s.Previews().Get(name); ok {
+			why = "it is still there, for " + p.Branch
+			add("object", "preview "+name)
+		}
+	})
+	var unseen []string
+	for _, o := range nodes {
+		if o.Unseen {
+			unseen = append(unseen, o.Node)
+		}
+		for _, t := range o.Left {
+			t.Node, t.Environment = o.Node, name
+			found = append(found, t)
+		}
 	}
 	return preview.Gone{Name: name, Why: why}.Receipt(found, unseen), nil
 }

@@ -327,7 +327,7 @@ func (m *machine) wire() {
 		Agent: m.agent, Deployer: m.deployer, Claims: m.claims, Source: m.sourceStatus, Mirror: m.mirror, Renderer: newRendererPart(m.planner), Version: version, LogDir: m.opt.logDir, Warnings: m.hostWarnings, Pulls: m.pulls.list, Down: m.shutdown,
 	}
 	m.previewing = m.newPreviewing()
-	m.node.Previewing = m.previewing
+	m.node.Previewing, m.node.PeerPreviews = m.previewing, m.peerPreviews
 	m.disk = newDiskWatch(m)
 	m.flows = newFlowWatch(m.log)
 	m.peering.deployer.Store(m.deployer)

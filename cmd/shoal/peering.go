@@ -46,6 +46,7 @@ const (
 	pathKeys    = "/keys"          // a step of an exchange of keys
 	pathRotate  = "/rotate"        // all steps, to the leader
 	pathRingKey = "/ringkey"       // the public key that the ring signs by, to the leader
+	pathPreview = "/previews"      // what a node knows of previews, or holds of one
 	pathYield   = "/yield"         // a node is about to leave, to the leader
 	pathSecret  = "/secret"        // the key of an environment that a pod of the asking node is of
 )
@@ -113,6 +114,7 @@ func (m *machine) openPeers(ctx context.Context) error {
 	m.peers.Handle("POST "+pathKeys, answerPeer(m.keysAsked))
 	m.peers.Handle("POST "+pathRotate, answerPeer(m.rotateAsked))
 	m.peers.Handle("POST "+pathRingKey, answerPeer(m.ringKeyAsked))
+	m.peers.Handle("POST "+pathPreview, answerPeer(m.previewsAsked))
 	m.peers.Handle("POST "+pathYield, answerPeer(m.yieldAsked))
 	m.peers.Handle("POST "+pathSecret, answerPeer(m.identityAsked))
 	m.peers.Serve()

@@ -196,7 +196,11 @@ func (m *machine) previewSays(e preview.Environment) (state, line, url, comment 
 func previewComment(e preview.Environment, state, line, url string, problems []string) string {
 	const most = 20
 	var b strings.Builder
-	fmt.Fprintf(&b, "**Preview `%s`**: %s\n\n", e.Name, map[string]string{"success": "ready", "pending": "on its way", "failure": "not ready"}[state])
+	how := map[string]string{"success": "ready", "pending": "on its way", "failure": "not ready"}[state]
+	if e.Note != "" {
+		how = "does not show the newest commit"
+	}
+	fmt.Fprintf(&b, "**Preview `%s`**: %s\n\n", e.Name, how)
 	if url != "" {
 		fmt.Fprintf(&b, "%s\n\n", url)
 	}

@@ -12,11 +12,12 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
-const previewsHelp = `Shows the previews of pull requests: what each runs, whether it is ready, until when it stays; and the pull requests that have none, and why.
+const previewsHelp = `Shows the previews of pull requests, or of branches: what each runs, whether it is ready, where it answers, until when it stays; and the pull
+requests that have none, and why. shoal.cue on the default branch says which get one (previews: {...}); docs/previews.md has the rest.
 
   shoal previews
-  shoal previews wake pr-12       its pods start again
-  shoal previews receipt pr-12    what is left of one that is gone`
+  shoal previews wake pr-12       its pods start again, where shoal.cue has them stop (idle)
+  shoal previews receipt pr-12    what is left of one, in the ledger and on all nodes; exit status 1 if that is anything, or unknown`
 
 func newPreviews(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
@@ -44,7 +45,7 @@ func newPreviews(g *globals) *cobra.Command {
 			if err := g.print(cmd.OutOrStdout(), r, func(w io.Writer) { fmt.Fprintln(w, r) }); err != nil {
 				return err
 			}
-			if len(r.Left) > 0 {
+			if !r.Clean {
 				return exitCode(1)
 			}
 			return nil

@@ -14,8 +14,8 @@ type Gone struct {
 	Why    string `json:"why"`
 }
 
-// Kinds is what may be left of an environment; a receipt counts each.
-var Kinds = []string{"object", "pod", "cgroup", "netns", "address", "rule", "name", "route", "volume", "secret", "certificate", "image", "ref"}
+// Kinds is what is looked for of an environment; a receipt counts each.
+var Kinds = []string{"object", "pod", "cgroup", "netns", "link", "rule", "name", "ref"}
 
 // Thing is something on a node, or in the ledger, that belongs to an environment.
 type Thing struct {
@@ -67,10 +67,8 @@ func (r Receipt) String() string {
 	for _, k := range kinds {
 		s := "s"
 		switch {
-		case count[k] == 1:
+		case count[k] == 1, strings.HasSuffix(k, "s"):
 			s = ""
-		case strings.HasSuffix(k, "ss"), strings.HasSuffix(k, "s"):
-			s = "es"
 		}
 		if r.Clean || count[k] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s%s", count[k], k, s))

@@ -410,7 +410,7 @@ func TestFeature_V3_Receipt(t *testing.T) {
 	}{
 		{things, nil, "pr-12 is not gone yet (it is not open any more): 2 pods, 1 address, 1 volume"},
 		{nil, []string{"n3", "n2"}, "pr-12 is not gone yet (it is not open any more); not heard of: n2, n3"},
-		{things[3:4], nil, "pr-12 is gone (it is not open any more): 0 objects, 0 pods, 0 cgroups, 0 netnses, 0 addresses, 0 rules, 0 names, 0 routes, 0 volumes, 0 secrets, 0 certificates, 0 images, 0 refs"},
+		{things[3:4], nil, "pr-12 is gone (it is not open any more): 0 objects, 0 pods, 0 cgroups, 0 netns, 0 links, 0 rules, 0 names, 0 refs"},
 	} {
 		r := g.Receipt(c.found, c.unseen)
 		if got := r.String(); got != c.want || r.Clean != strings.Contains(c.want, "is gone") {

@@ -107,7 +107,7 @@ type promoteBackend interface {
 // Previews are those that should be there, and the pull requests that have none.
 type Previews struct {
 	Previews []PreviewOf       `json:"previews"`
-	Waiting  []preview.Waiting `json:"waiting,omitempty"` // as far as the node knows that was asked: who leads does
+	Waiting  []preview.Waiting `json:"waiting,omitempty"`
 }
 
 // PreviewOf is one preview.

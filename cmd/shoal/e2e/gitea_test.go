@@ -21,12 +21,10 @@ import (
 	"time"
 )
 
-// gitea is a forge inside a node: a repository, ann/shop, and of Gitea's API what previews need. It listens in the node's network.
+// gitea is a forge: a repository, ann/shop, and of Gitea's API what previews need. It listens inside nodes.
 type gitea struct {
 	t    testing.TB
-	n    *Node
 	bare string
-	url  string // of the repository
 
 	mu       sync.Mutex // guards what follows
 	last     int64      // id that was given
@@ -67,11 +65,19 @@ const giteaToken = "forge-secret-4711"
 // people of the forge, by id; the ring speaks as the first.
 var giteaPeople = []string{"ring", "ann", "bob", "eve", "cat", "dan"}
 
-// newGitea makes the forge and a clone of its repository with some files. The node's agent follows it by forge.flags.
-func newGitea(t testing.TB, n *Node, files map[string]string) (*gitea, *Repository) {
+// giteaURL is where each node finds the repository.
+const giteaURL = "http://127.0.0.1:3000/ann/shop.git"
+
+// giteaFlags have an agent follow it.
+func giteaFlags() []string {
+	return []string{"--repository", giteaURL, "--poll", "300ms", "--forge-token", giteaToken}
+}
+
+// newGitea makes the forge and a clone of its repository with some files. It listens on all the nodes; their agents follow it by giteaFlags.
+func newGitea(t testing.TB, files map[string]string, nodes ...*Node) (*gitea, *Repository) {
 	t.Helper()
-	root := t.TempDir()
-	f := &gitea{t: t, n: n, bare: filepath.Join(root, "ann", "shop.git")}
+	root, n := t.TempDir(), nodes[0]
+	f := &gitea{t: t, bare: filepath.Join(root, "ann", "shop.git")}
 	n.must("git", "init", "-q", "--bare", "-b", "main", f.bare)
 	n.must("git", "-C", f.bare, "config", "http.receivepack", "true")
 	n.must("git", "-C", f.bare, "config", "gc.auto", "0")
@@ -83,27 +89,28 @@ func newGitea(t testing.TB, n *Node, files map[string]string) (*gitea, *Reposito
 		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
 		Env:  []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null"},
 	}
-	var l net.Listener
-	if err := n.within(func() (err error) {
-		l, err = net.Listen("tcp", "127.0.0.1:0")
-		return err
-	}); err != nil {
-		t.Fatal(err)
+	for _, n := range nodes {
+		var l net.Listener
+		if err := n.within(func() (err error) {
+			l, err = net.Listen("tcp", "127.0.0.1:3000")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/api/") {
+				f.api(w, r)
+				return
+			}
+			git.ServeHTTP(w, r)
+		})}
+		go func() {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				t.Errorf("forge: %v", err)
+			}
+		}()
+		t.Cleanup(func() { _ = server.Close() })
 	}
-	f.url = "http://" + l.Addr().String() + "/ann/shop.git"
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/api/") {
-			f.api(w, r)
-			return
-		}
-		git.ServeHTTP(w, r)
-	})}
-	go func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("forge: %v", err)
-		}
-	}()
-	t.Cleanup(func() { _ = server.Close() })
 	repo := n.Repository(files)
 	repo.git("remote", "set-url", "origin", f.bare)
 	t.Cleanup(func() {
@@ -114,10 +121,6 @@ func newGitea(t testing.TB, n *Node, files map[string]string) (*gitea, *Reposito
 		}
 	})
 	return f, repo
-}
-
-func (f *gitea) flags(more ...string) []string {
-	return append([]string{"--repository", f.url, "--poll", "300ms", "--forge-token", giteaToken}, more...)
 }
 
 func (f *gitea) id() int64 { f.last++; return f.last }

@@ -87,7 +87,7 @@ func (n *Node) trace() (left []string) {
 	}
 	pods := 0
 	for _, p := range status.Pods {
-		if p.Environment == "dev" {
+		if p.Environment == "dev" && p.Node == n.name {
 			pods++
 		}
 	}
@@ -149,10 +149,10 @@ func (n *Node) gone(limit time.Duration, names ...string) {
 // maintainer has approved that very commit.
 func TestFeature_V1_Previews(t *testing.T) {
 	n := NewNode(t)
-	forge, repo := newGitea(t, n, previewFiles("one", `{quota: 4, forks: approval: "preview-ok"}`))
+	forge, repo := newGitea(t, previewFiles("one", `{quota: 4, forks: approval: "preview-ok"}`), n)
 	repo.Write("notes.txt", "a\nb\nc\nd\ne\nf\ng\n")
 	repo.Push("one")
-	n.Args = forge.flags()
+	n.Args = giteaFlags()
 	n.Start()
 	n.Image("probe:v1")
 	n.Eventually(soon, func() error { return n.answers("http://127.0.0.1:30080/env", "GREETING=one") })
@@ -188,6 +188,9 @@ func TestFeature_V1_Previews(t *testing.T) {
 	}
 	shown(pull.head, "success", "runs ")
 	said(pull, "**Preview `pr-1`**: ready", url)
+	if out, _, _ := n.Shoal("previews"); os.Getenv("SHOW") != "" {
+		t.Logf("%s\n%s\n%+v", out, forge.comment(pull), forge.status(pull.head))
+	}
 	there := strings.Join(n.trace(), "\n")
 	for _, kind := range []string{"pod", "environment pr-1", "links", "cgroups", "namespaces", "volumes", "scratch", "logs", "a rule of port 30000", "refs/shoal/pins/pr-1/", "preview pr-1"} {
 		if !strings.Contains(there, kind) {
@@ -229,8 +232,11 @@ func TestFeature_V1_Previews(t *testing.T) {
 		return err
 	})
 	shown(pull.head, "failure", "it conflicts with main in")
-	said(pull, "not ready", "apps/web/web.cue")
+	said(pull, "does not show the newest commit", "apps/web/web.cue")
 	n.previewGreets(soon, "pr-1", "again")
+	if out, _, _ := n.Shoal("previews"); os.Getenv("SHOW") != "" {
+		t.Logf("%s\n%s", out, forge.comment(pull))
+	}
 	if out, _, _ := n.Shoal("previews"); !strings.Contains(out, "pr-1: it conflicts with main in") {
 		t.Errorf("previews:\n%s", out)
 	}
@@ -238,8 +244,11 @@ func TestFeature_V1_Previews(t *testing.T) {
 	// A forge that answers nonsense closes nothing.
 	for what, odd := range map[string]func(w http.ResponseWriter, path string) bool{
 		"errors": func(w http.ResponseWriter, _ string) bool { w.WriteHeader(500); return true },
-		"HTML":   func(w http.ResponseWriter, _ string) bool { _, _ = w.Write([]byte("<html>maintenance</html>")); return true },
-		"null":   func(w http.ResponseWriter, _ string) bool { _, _ = w.Write([]byte("null")); return true },
+		"HTML": func(w http.ResponseWriter, _ string) bool {
+			_, _ = w.Write([]byte("<html>maintenance</html>"))
+			return true
+		},
+		"null": func(w http.ResponseWriter, _ string) bool { _, _ = w.Write([]byte("null")); return true },
 		"an empty list": func(w http.ResponseWriter, path string) bool {
 			switch {
 			case strings.HasSuffix(path, "/pulls"):
@@ -320,6 +329,11 @@ func TestFeature_V1_Previews(t *testing.T) {
 	n.waits(soon, "pr-2", "a maintainer approves commit "+strange.head[:12])
 	said(strange, "**Preview `pr-2`** is gone")
 	n.gone(soon, "pr-2")
+	if os.Getenv("SHOW") != "" {
+		out, _, _ := n.Shoal("previews")
+		left, _, _ := n.Shoal("previews", "receipt", "pr-2")
+		t.Logf("%s\n%s\n%s", out, left, forge.comment(strange))
+	}
 	if strings.Contains(n.output.String(), giteaToken) {
 		t.Error("the token is in the log")
 	}
