@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -25,6 +26,7 @@ type upstream struct {
 	declared map[source.ID][]render.Environment
 	parents  map[source.ID][]source.ID
 	messages map[source.ID]string
+	when     map[source.ID]time.Time // commits were made
 	order    []source.ID
 	head     source.ID            // of the default branch
 	heads    map[string]source.ID // of other refs
@@ -83,6 +85,7 @@ func (u *upstream) Commit(_ context.Context, id source.ID) (source.Commit, error
 		return source.Commit{}, errors.New("history ends here")
 	}
 	c := source.Commit{ID: id, Message: "subject\n\n" + u.trailer + "\n", Parents: u.parents[id], Author: source.Person{Name: "Ann", Email: "ann@shop.example"}}
+	c.Committer.When = u.when[id]
 	if m, ok := u.messages[id]; ok {
 		c.Message = m
 	}

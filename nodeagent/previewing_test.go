@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -381,5 +382,49 @@ func TestFeature_V1_ConflictsAndMarks(t *testing.T) {
 	s.sees()
 	if s.f.marks[3] != `failure it conflicts with main in "a: b"` {
 		t.Errorf("marks %v", s.f.marks)
+	}
+}
+
+// A preview's time is counted from its newest commit: what is said on a pull request, by the ring itself too, gives it no more. What a forge
+// has lost without a word goes when its time is over.
+func TestFeature_V3_TimeToLive(t *testing.T) {
+	s := newPreviewed(t, `{"from": "pulls", "quota": 3, "ttl": "1h", "pin": "keep"}`)
+	s.u.when = map[source.ID]time.Time{}
+	old := func(age time.Duration) func(*OpenPull) {
+		return func(o *OpenPull) { s.u.when[o.Head] = time.Now().Add(-age) }
+	}
+	s.pull(1, deployment("one"), old(59*time.Minute))
+	s.pull(2, deployment("two"), old(2*time.Hour))
+	s.pull(3, deployment("three"), old(2*time.Hour), func(o *OpenPull) { o.Labels = []string{"keep"} })
+	want := "pr-1 shows 3\npr-3 shows 5\npr-2 waits: its head was not updated for 1h0m0s"
+	s.step("of three ages", want)
+	s.step("and again", want)
+	s.u.when[s.f.list.Open[0].Head] = time.Now().Add(-61 * time.Minute)
+	s.step("time goes by", "pr-3 shows 5\npr-1 waits: its head was not updated for 1h0m0s\npr-2 waits: its head was not updated for 1h0m0s")
+	for i := range s.f.list.Open {
+		s.f.list.Open[i].Updated = time.Now().UnixMilli() // the comment that says so
+	}
+	s.step("a comment", "pr-3 shows 5\npr-1 waits: its head was not updated for 1h0m0s\npr-2 waits: its head was not updated for 1h0m0s")
+}
+
+// A node that comes to a preview which runs already renders it, though no shoal.cue declares it.
+func TestFeature_V1_PreviewOnANodeThatJoins(t *testing.T) {
+	s := newPreviewed(t, pullsPolicy)
+	s.pull(1, deployment("one"))
+	s.step("opened", "pr-1 shows 3")
+	opt := s.d.opt
+	var err error
+	if opt.Renders, err = OpenOwnRenders(filepath.Join(t.TempDir(), "renders")); err != nil {
+		t.Fatal(err)
+	}
+	joined := NewDeployer(opt)
+	if lacks := joined.lacking("pr-1"); len(lacks) == 0 {
+		t.Fatal("it knows a preview that it has not rendered")
+	}
+	if _, err := joined.Look(t.Context(), nopWriter{}); err != nil {
+		t.Fatal(err)
+	}
+	if lacks := joined.lacking("pr-1"); len(lacks) > 0 {
+		t.Errorf("it has not rendered %v: %+v", lacks, opt.Renders.explained("pr-1"))
 	}
 }

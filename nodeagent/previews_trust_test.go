@@ -67,6 +67,9 @@ func TestFeature_G10_PreviewsOfSignedCommits(t *testing.T) {
 	}
 	runs("signed", show(base, heads["good"]), "")
 	runs("unsigned", show(base, heads["unsigned"]), "<unsigned> \"unsigned\" by Ada <ada@example.org> is not trusted (unsigned)")
+	if again := s.sees(); again != "" {
+		t.Errorf("it is judged and said again: %s", again)
+	}
 	runs("signed on top of what is not", show(base, heads["behind"]), "comes in with <behind>")
 	s.restart()
 	runs("after a restart", show(base, heads["behind"]), "comes in with <behind>")

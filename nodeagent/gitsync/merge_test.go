@@ -53,7 +53,7 @@ func TestFeature_V1_Merge(t *testing.T) {
 	p := u.git("rev-parse", "HEAD")
 	u.git("checkout", "-q", "-B", "q", topic)
 	u.git("merge", "-q", "--no-edit", ours)
-	cross := u.commit("cross", map[string]string{"b": "cross\n"})
+	cross := u.commit("cross", map[string]string{"a": lines(20, nil), "b": "cross\n"}) // takes both back
 	u.git("checkout", "-q", "--orphan", "other")
 	other := u.commit("other", map[string]string{"z": "z\n"})
 	for _, name := range []string{"off", "ours", "p"} {
