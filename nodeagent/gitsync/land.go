@@ -30,7 +30,7 @@ func (m *Mirror) Land(ctx context.Context, ref string, old source.ID, raw []byte
 	if m.opt.URL == "" {
 		return id, m.landHere(ctx, source.RefUpdate{Name: ref, Old: old, New: id}, raw)
 	}
-	if err := m.store(ctx, raw); err != nil {
+	if err := m.store(ctx, nil, raw); err != nil {
 		return "", err
 	}
 	if err := m.PushCommit(ctx, ref, old, id); err != nil {
@@ -38,24 +38,6 @@ func (m *Mirror) Land(ctx context.Context, ref string, old source.ID, raw []byte
 	}
 	m.Wake() // to see it there
 	return id, nil
-}
-
-// store keeps a commit that no ref stands for yet: who wants it kept pins it.
-func (m *Mirror) store(ctx context.Context, raw []byte) error {
-	if m.Has(source.ObjectID("commit", raw)) {
-		return nil
-	}
-	pack, err := packOf(raw)
-	if err != nil {
-		return err
-	}
-	m.incoming.RLock()
-	defer m.incoming.RUnlock()
-	in, err := m.repo.Receive(ctx, pack, nil)
-	if err != nil {
-		return err
-	}
-	return in.Publish()
 }
 
 // PushCommit moves a ref of the host from old ("" creates it) to a commit of the mirror whose tree and parents the host has. Errors are as
