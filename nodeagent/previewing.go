@@ -222,6 +222,9 @@ func (p *Previewing) round(ctx context.Context) error {
 	if len(problems) > 0 {
 		return problems
 	}
+	if held, err := d.opt.Claims.Held(ctx); held != "" || err != nil {
+		return err // it is another ring's repository, whose pull requests are that ring's to speak on
+	}
 	at, known := p.stands(l)
 	if !known {
 		return nil // the ring's engine knows no previews yet

@@ -428,3 +428,24 @@ func TestFeature_V1_PreviewOnANodeThatJoins(t *testing.T) {
 		t.Errorf("it has not rendered %v: %+v", lacks, opt.Renders.explained("pr-1"))
 	}
 }
+
+// A ring whose repository is another ring's makes and drops no preview, and says nothing on pull requests.
+func TestFeature_R2_HeldRingHasNoPreviews(t *testing.T) {
+	s := newPreviewed(t, pullsPolicy)
+	s.pull(1, deployment("one"))
+	s.step("opened", "pr-1 shows 3")
+	c := newClaimed(&host{at: claimOf(otherRing, "shoal on n9", time.Now())})
+	if _, err := c.repo.ReadClaim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.d.opt.Claims = c.Claims
+	s.closed(1)
+	s.pull(2, deployment("two"))
+	asked := len(s.f.asked)
+	s.step("held", "pr-1 shows 3")
+	if len(s.f.asked) != asked || s.f.marks[1] != "success runs " || s.f.marks[2] != "" {
+		t.Errorf("asked %d times more, shows %v", len(s.f.asked)-asked, s.f.marks)
+	}
+	s.d.opt.Claims = nil
+	s.step("its own again", "pr-2 shows 4")
+}
