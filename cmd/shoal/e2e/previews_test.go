@@ -339,12 +339,29 @@ func TestFeature_V1_Previews(t *testing.T) {
 	}
 }
 
-// Without a forge, branches of a pattern have an environment each, until they are deleted.
+// Branches of a pattern have an environment each, until they are deleted: of the built-in server, and of a forge of which nothing is known but
+// its repository.
 func TestFeature_V1_PreviewsOfBranches(t *testing.T) {
-	n := NewNode(t).Start()
-	n.Image("probe:v1")
-	repo := n.Repository(previewFiles("one", `{from: "preview/*"}`))
-	repo.Push("one")
+	files := previewFiles("one", `{from: "preview/*"}`)
+	t.Run("built in", func(t *testing.T) {
+		n := NewNode(t).Start()
+		n.Image("probe:v1")
+		repo := n.Repository(files)
+		repo.Push("one")
+		previewsOfBranches(t, n, repo)
+	})
+	t.Run("forge", func(t *testing.T) {
+		n := NewNode(t)
+		_, repo := newGitea(t, files, n)
+		repo.Push("one")
+		n.Args = giteaFlags()[:4]
+		n.Start()
+		n.Image("probe:v1")
+		previewsOfBranches(t, n, repo)
+	})
+}
+
+func previewsOfBranches(t *testing.T, n *Node, repo *Repository) {
 	n.Eventually(soon, func() error { return n.answers("http://127.0.0.1:30080/env", "GREETING=one") })
 	repo.git("checkout", "-q", "-b", "preview/X_y")
 	repo.greet("branch")
