@@ -353,8 +353,19 @@ app: web: {
 	readinessProbe: httpGet: {path: "/readyz", port: 8080}
 }
 `, greeting),
-		"apps/web/dev.cue":     "@if(dev)\n\npackage web\n\napp: web: nodePorts: http: 30080\n",
-		"apps/web/preview.cue": "@if(preview)\n\npackage web\n\napp: web: objects: \"service/web\": spec: type: \"NodePort\"\n",
+		"apps/web/dev.cue": "@if(dev)\n\npackage web\n\napp: web: nodePorts: http: 30080\n",
+		"apps/web/preview.cue": `@if(preview)
+
+package web
+
+app: web: objects: {
+	"service/web": spec: type: "NodePort"
+	"deployment/web": spec: template: spec: { // as the standard "restricted" wants it of a fork
+		securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: type: "RuntimeDefault"}
+		containers: [{securityContext: {allowPrivilegeEscalation: false, capabilities: drop: ["ALL"]}}]
+	}
+}
+`,
 	}
 }
 
