@@ -21,6 +21,11 @@ type asked struct {
 	of        source.ID // of a hotfix that is only thought of: the commit that has the change
 }
 
+// astrayError is of a branch that does not go on from what runs: it will be so the next time too.
+type astrayError struct{ text string }
+
+func (e astrayError) Error() string { return e.text }
+
 // factsOf gathers what Git and signatures tell of what is asked.
 func (d *Deployer) factsOf(ctx context.Context, a asked) (promote.Facts, error) {
 	var f promote.Facts
@@ -45,7 +50,7 @@ func (d *Deployer) factsOf(ctx context.Context, a asked) (promote.Facts, error) 
 		return f, err
 	}
 	if !reached && f.Active.ID != "" {
-		return f, fmt.Errorf("the first parents of its branch do not lead to %s, which runs, within %d commits", f.Active.ID.Short(), maxHistory)
+		return f, astrayError{fmt.Sprintf("the first parents of its branch do not lead to %s, which runs, within %d commits", f.Active.ID.Short(), maxHistory)}
 	}
 	if f.Active.ID != "" {
 		for _, c := range between {

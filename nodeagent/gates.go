@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -103,8 +104,11 @@ func (d *Deployer) judgeGates(ctx context.Context, env render.Environment, meta 
 		a.tip = meta.Parents[0]
 	}
 	facts, err := d.factsOf(ctx, a)
+	if astray, ok := errors.AsType[astrayError](err); ok {
+		return nil, render.Problems{{File: env.Ref, Text: fmt.Sprintf("commit %s is held: %v", meta.ID.Short(), astray)}}, nil
+	}
 	if err != nil {
-		return nil, render.Problems{{File: env.Ref, Text: fmt.Sprintf("commit %s is held: %v", meta.ID.Short(), err)}}, nil
+		return nil, nil, fmt.Errorf("what its gates are to know: %w", err)
 	}
 	p.claim = &cluster.Claim{Declared: declared, Ask: ask, Facts: facts}
 	d.judge(env.Name, p)
