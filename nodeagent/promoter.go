@@ -98,6 +98,9 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	}
 	var s *cluster.State
 	d.opt.Ledger.View(func(now *cluster.State) { s = now.Snapshot() })
+	if ring, ok := s.Ring(); !ok || ring.Engine < cluster.PromotionSince {
+		return nil, fmt.Errorf("promotions want engine version %d, and the ring runs an older one: every node must be upgraded first", cluster.PromotionSince)
+	}
 	m.asked.rules = s.Rules(req.Environment, declared)
 	m.asked.active = d.active(req.Environment)
 	tip, exists, err := d.opt.Source.Head(ctx, m.env.Ref)

@@ -67,11 +67,12 @@ func TestFault_U2_MixedRing(t *testing.T) {
 	r.start()
 	first := r.nodes[0]
 	before := first.engine()
-	if before >= cluster.TunnelSince {
+	if before >= cluster.PromotionSince {
 		t.Fatalf("the older binary has engine version %d: ask for something that it does not know", before)
 	}
 	first.Image("probe:v1")
 	files := map[string]string{
+		"shoal.cue":            shoalFile + "environments: staging: {ref: \"env/staging\", after: [\"dev\"]}\n",
 		"apps/web/web.cue":     replicated("one"),
 		"apps/cron/short.yaml": fmt.Sprintf(cronYAML, "short", "Allow", `exit, "0"`),
 	}
@@ -87,13 +88,10 @@ func TestFault_U2_MixedRing(t *testing.T) {
 		n.Eventually(30*time.Second, func() error { return r.whole(len(r.nodes)) })
 	}
 	upgrade(newer)
-	early := fmt.Sprintf("nothing is encrypted before the ring runs engine version %d: it runs %d, until every node is upgraded", cluster.TunnelSince, before)
-	newer.Eventually(10*time.Second, func() error {
-		if w := newer.Status().Warnings; !slices.Contains(w, early) {
-			return fmt.Errorf("%s warns of %q", newer.name, w)
-		}
-		return nil
-	})
+	early := fmt.Sprintf("promotions want engine version %d", cluster.PromotionSince)
+	if said := newer.shoal(1, "promote", "staging"); !strings.Contains(said, early) {
+		t.Errorf("a promotion before the ring knows of them: %s", said)
+	}
 	for i := range rounds(1, 2) {
 		for j, leader := range []*Node{newer, old} {
 			r.lead(leader)
@@ -159,6 +157,12 @@ func TestFault_U2_MixedRing(t *testing.T) {
 		})
 	}
 	r.nodes[0].Eventually(30*time.Second, func() error { return r.whole(len(r.nodes)) })
+	repo.Write("apps/web/web.cue", replicated("last"))
+	repo.PushBy(newer, "last")
+	first.Eventually(60*time.Second, func() error { return r.serves(first, "last") })
+	if said, _, _ := newer.Shoal("promote", "staging", "--dry-run"); !strings.Contains(said, "claim: promotes dev") {
+		t.Errorf("a promotion when all are upgraded: %s", said)
+	}
 	token, err := first.Client().CreateToken(context.Background(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
