@@ -255,7 +255,7 @@ func (a *Agent) reconcile(ctx context.Context, full bool) (wake int64, err error
 	now := wallclock.Now().UnixMilli()
 	health := a.health(targets)
 	a.hooked.unstarted(have, health)
-	facts := plan.Facts{Health: health, Images: a.images(), Busy: a.held(), Stale: a.stale(), Now: now, Ring: a.ringTime(now)}
+	facts := plan.Facts{Health: health, Images: a.images(), Busy: a.held(), Stale: a.stale(), Past: a.past(have), Now: now, Ring: a.ringTime(now)}
 	if a.opt.Lease != nil {
 		facts.Lease = a.opt.Lease.Lease(a.index)
 	}
@@ -415,6 +415,24 @@ func (a *Agent) images() map[string]bool {
 			if key := p.ImageOf(c); !out[key] {
 				out[key] = a.opt.Containers.Present(c.Image, p.Images[c.Image])
 			}
+		}
+	}
+	return out
+}
+
+// past is how often containers have run here of which nothing is here now.
+func (a *Agent) past(have plan.Have) map[control.PodID]map[string]int {
+	out := map[control.PodID]map[string]int{}
+	for id, p := range a.wants.Want {
+		seen := have[id]
+		for c := range p.Containers() {
+			if seen != nil && seen.Containers[c.Name] != nil {
+				continue
+			}
+			if past := a.opt.Containers.Past(p); past != nil {
+				out[id] = past
+			}
+			break
 		}
 	}
 	return out

@@ -176,6 +176,7 @@ func (c *memContainers) List(context.Context) (plan.Have, error) {
 }
 
 func (c *memContainers) Events() <-chan struct{}       { return c.events }
+func (c *memContainers) Past(*plan.Pod) map[string]int { return nil }
 func (c *memContainers) Netns(id control.PodID) string { return "/run/netns/" + string(id) }
 
 func (c *memContainers) CreateSandbox(_ context.Context, p *plan.Pod) (string, error) {

@@ -30,6 +30,8 @@ type Ledger interface {
 type Containers interface {
 	List(ctx context.Context) (plan.Have, error)
 	Events() <-chan struct{} // something exited, or the runtime came back
+	// Past is how many instances each container of a pod has had, by the logs that lie here; nil: none.
+	Past(p *plan.Pod) map[string]int
 	Netns(id control.PodID) string
 	CreateSandbox(ctx context.Context, p *plan.Pod) (netns string, err error)
 	RemoveSandbox(ctx context.Context, id control.PodID) error

@@ -64,9 +64,12 @@ type Facts struct {
 	Images map[string]bool        // image reference with its fixed digest -> present on the node
 	Busy   map[control.PodID]bool // pods something is being done to: left alone
 	Stale  map[control.PodID]bool // pods whose volumes may not be as the newest want has them
-	Now    int64                  // ms since 1970
-	Ring   int64                  // the same by the ring's time, as far as it is known; 0: by Now
-	Lease  Lease
+	// Past is how many instances containers have had of which nothing is here, by their logs: those before the machine was
+	// started anew. The restart count goes on from there, as kubelet's does.
+	Past  map[control.PodID]map[string]int
+	Now   int64 // ms since 1970
+	Ring  int64 // the same by the ring's time, as far as it is known; 0: by Now
+	Lease Lease
 	// Unrendered are pods of which something has not come out of a render of this node's own, and why. What is in no
 	// commit is not run, whoever has put it into the ledger: such pods are not begun. Those that were go on.
 	Unrendered map[control.PodID]Trouble
@@ -324,7 +327,8 @@ func (p *podPlan) keep(c *corev1.Container, policy corev1.RestartPolicy) bool {
 	got := p.seen.Containers[c.Name]
 	switch {
 	case got == nil:
-		p.start(c, 0, 0, "not started yet")
+		past := p.facts.Past[p.pod.ID][c.Name]
+		p.start(c, past, 0, began(past))
 	case got.State == Running:
 		health := p.facts.Health[got.ID]
 		if health.Failed != "" {
@@ -355,8 +359,9 @@ func (p *podPlan) keep(c *corev1.Container, policy corev1.RestartPolicy) bool {
 
 // start adds what must come before a container runs, and the start itself.
 func (p *podPlan) start(c *corev1.Container, attempt, streak int, why string) {
-	if c.ImagePullPolicy == corev1.PullAlways && attempt == 0 || !p.facts.Images[p.pod.ImageOf(c)] {
-		p.add(Action{Op: Pull, Container: c.Name, Image: c.Image, Why: pullWhy(c, attempt)})
+	always := c.ImagePullPolicy == corev1.PullAlways && p.seen.Containers[c.Name] == nil
+	if always || !p.facts.Images[p.pod.ImageOf(c)] {
+		p.add(Action{Op: Pull, Container: c.Name, Image: c.Image, Why: pullWhy(always)})
 	}
 	if attempt > 1 {
 		p.add(Action{Op: Remove, Container: c.Name, Attempt: attempt - 2, Why: "only the last two instances are kept"})
@@ -364,8 +369,16 @@ func (p *podPlan) start(c *corev1.Container, attempt, streak int, why string) {
 	p.add(Action{Op: Start, Container: c.Name, Image: c.Image, Attempt: attempt, Streak: streak, Why: why})
 }
 
-func pullWhy(c *corev1.Container, attempt int) string {
-	if c.ImagePullPolicy == corev1.PullAlways && attempt == 0 {
+// began says why a container of which nothing is here is started.
+func began(past int) string {
+	if past > 0 {
+		return "its machine was started anew"
+	}
+	return "not started yet"
+}
+
+func pullWhy(always bool) string {
+	if always {
 		return "imagePullPolicy is Always"
 	}
 	return "the image is not on this node"

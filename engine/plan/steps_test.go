@@ -91,6 +91,11 @@ start    dev/web-p/app  # not started yet
 pull     dev/web-p/app  # the image is not on this node
 start    dev/web-p/app  # not started yet
 `},
+		{"ran before the machine was started anew", one, nil, 0, Facts{Images: map[string]bool{"a": true}, Past: map[control.PodID]map[string]int{"p": {"app": 3, "other": 7}}}, nil, `
+sandbox  dev/web-p  # placed here
+remove   dev/web-p/app #1  # only the last two instances are kept
+start    dev/web-p/app #3  # its machine was started anew
+`},
 		{"always pull", `{containers: [{name: app, image: a, imagePullPolicy: Always}]}`, up(), 0, Facts{Images: map[string]bool{"a": true}}, nil, `
 pull     dev/web-p/app  # imagePullPolicy is Always
 start    dev/web-p/app  # not started yet

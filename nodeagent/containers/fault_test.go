@@ -286,6 +286,45 @@ func TestReboot(t *testing.T) {
 	}
 }
 
+// The logs of a pod outlive its machine's restart, and tell how often its containers were begun: of one that was set aside
+// as it was full, too. A container that never started does not count.
+func TestPast(t *testing.T) {
+	n := newNode(t)
+	p := n.sandbox(n.podOf("sleep", "1000"))
+	if past := n.Past(p); past != nil {
+		t.Errorf("a pod that never ran has %v", past)
+	}
+	launch := n.launch(p, 0)
+	launch.Command = []string{"/nothing"}
+	if err := n.Start(ctx(t), launch); err == nil {
+		t.Fatal("a command that is not there was started")
+	}
+	if past := n.Past(p); past != nil {
+		t.Errorf("a container that never ran has %v", past)
+	}
+	mustNot(t, n.Start(ctx(t), n.launch(p, 0)))
+	mustNot(t, killMain(n.Runtime, p.ID))
+	n.exit(p, "main")
+	mustNot(t, n.Start(ctx(t), n.launch(p, 1)))
+	mustNot(t, os.Rename(n.LogFile(p, "main", 1), n.LogFile(p, "main", 1)+".20260102-030405.000000000"))
+	mustNot(t, n.Dismiss(ctx(t), p.ID)) // what a restart of the machine would
+	if past := n.Past(p); len(past) != 1 || past["main"] != 2 {
+		t.Errorf("got %v, want two instances of main", past)
+	}
+	n.sandbox(p)
+	mustNot(t, n.Remove(ctx(t), p.ID, "main", 0)) // comes before attempt 2
+	mustNot(t, n.Start(ctx(t), n.launch(p, 2)))
+	mustNot(t, n.Remove(ctx(t), p.ID, "main", 1))
+	mustNot(t, n.Start(ctx(t), n.launch(p, 3)))
+	var left []string
+	for _, e := range mustReadDir(t, filepath.Dir(n.LogFile(p, "main", 0))) {
+		left = append(left, e.Name())
+	}
+	if !slices.Equal(left, []string{"1.log.20260102-030405.000000000", "2.log", "3.log"}) {
+		t.Errorf("logs left: %v", left)
+	}
+}
+
 // TestFault_U9 resets one of two instances on a machine; the other one does not notice, and nothing is left.
 func TestFault_U9(t *testing.T) {
 	a := newNode(t)

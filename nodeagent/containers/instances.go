@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,11 +147,15 @@ func (p *pod) newest(container string) *instance {
 
 func (in *instance) running() bool { return in.state.Started != 0 && in.state.Finished == 0 }
 
-// removeInstance ends an instance and removes its bundle and writable layer. Its log stays.
+// removeInstance ends an instance and removes its bundle and writable layer. Its log stays, unless it never ran: who counts
+// logs counts restarts.
 func (r *Runtime) removeInstance(ctx context.Context, p *pod, in *instance) error {
 	defer p.forgetInstance(record.InstanceDir(in.container, in.attempt))
 	if err := r.endInstance(ctx, p, in); err != nil {
 		return err
+	}
+	if log, err := os.Stat(in.meta.Log); err == nil && log.Size() == 0 && in.state.Started == 0 {
+		_ = os.Remove(in.meta.Log)
 	}
 	if err := errors.Join(r.dropConfig(p, in), os.RemoveAll(r.scratchDir(p, in.container, in.attempt)), os.RemoveAll(in.dir)); err != nil {
 		return fmt.Errorf("remove %s: %w", instanceID(p, in.container, in.attempt), err)
@@ -243,23 +249,32 @@ func logFile(podLogs, container string, attempt int) string {
 	return filepath.Join(podLogs, container, strconv.Itoa(attempt)+".log")
 }
 
+// attempts are the instances of a container that have a log, in no order and, where it is in several files, several times.
+func attempts(podLogs, container string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		entries, _ := os.ReadDir(filepath.Join(podLogs, container)) // none, where it has no logs
+		for _, e := range entries {
+			name, _, isLog := strings.Cut(e.Name(), ".log") // and what follows, in those set aside
+			if n, err := strconv.Atoi(name); err == nil && isLog && n >= 0 && !yield(n) {
+				return
+			}
+		}
+	}
+}
+
 // trimLogs removes the logs of instances older than the one before attempt, as kubelet keeps two.
 func trimLogs(podLogs, container string, attempt int) error {
-	entries, err := os.ReadDir(filepath.Join(podLogs, container))
-	if err != nil {
-		return nil
-	}
 	var errs []error
-	for _, e := range entries {
-		n, err := strconv.Atoi(strings.TrimSuffix(e.Name(), ".log"))
-		if err != nil || n >= attempt-1 {
+	for n := range attempts(podLogs, container) {
+		if n >= attempt-1 {
 			continue
 		}
 		path := logFile(podLogs, container, n)
-		for _, old := range crilog.Rotated(path) {
-			errs = append(errs, os.Remove(old))
+		for _, file := range append(crilog.Rotated(path), path) {
+			if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
-		errs = append(errs, os.Remove(path))
 	}
 	return errors.Join(errs...)
 }

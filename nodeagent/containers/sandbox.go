@@ -137,6 +137,25 @@ func (r *Runtime) LogFile(p *plan.Pod, container string, attempt int) string {
 	return logFile(r.podLogs(record.Pod{ID: string(p.ID), Namespace: p.Namespace, Name: p.Name}), container, attempt)
 }
 
+// Past is how many instances each container of a pod has had, by its logs, which outlive a restart of the machine; nil: none.
+func (r *Runtime) Past(p *plan.Pod) map[string]int {
+	dir := r.podLogs(record.Pod{ID: string(p.ID), Namespace: p.Namespace, Name: p.Name})
+	containers, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var past map[string]int
+	for _, c := range containers {
+		for n := range attempts(dir, c.Name()) {
+			if past == nil {
+				past = map[string]int{}
+			}
+			past[c.Name()] = max(past[c.Name()], n+1)
+		}
+	}
+	return past
+}
+
 func hostname(p *plan.Pod) string {
 	name := p.Spec.Hostname
 	if name == "" {

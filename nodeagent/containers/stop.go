@@ -136,10 +136,12 @@ func (r *Runtime) Remove(ctx context.Context, id control.PodID, container string
 	defer p.starts.lock(container)()
 	var meta record.Pod
 	if err := record.Read(filepath.Join(p.dir, record.PodFile), &meta); err == nil {
+		kept := attempt + 1 // after a restart of the machine there is no newer instance, but its logs are
 		if newest := p.newest(container); newest != nil {
-			if err := trimLogs(r.podLogs(meta), container, newest.attempt); err != nil {
-				return fmt.Errorf("remove container %s: %w", container, err)
-			}
+			kept = max(kept, newest.attempt)
+		}
+		if err := trimLogs(r.podLogs(meta), container, kept); err != nil {
+			return fmt.Errorf("remove container %s: %w", container, err)
 		}
 	}
 	in := p.readInstance(record.InstanceDir(container, attempt))
