@@ -127,7 +127,8 @@ func (n *Node) Where() (out api.NodeState) {
 	}
 	out.HoldsKey = n.Facts.HoldsKey != nil && n.Facts.HoldsKey()
 	out.Environments = map[string]api.EnvironmentState{}
-	for name, v := range n.Deployer.Verdicts() {
+	verdicts := n.Deployer.Verdicts()
+	for name, v := range verdicts {
 		e := api.EnvironmentState{Commit: string(v.Commit), Digest: string(v.D)}
 		if v.Err != nil {
 			e.Problem = v.Err.Error()
@@ -136,7 +137,7 @@ func (n *Node) Where() (out api.NodeState) {
 		}
 		out.Environments[name] = e
 	}
-	n.Deployer.addOwn(out.Environments)
+	n.Deployer.addOwn(out.Environments, verdicts)
 	return out
 }
 

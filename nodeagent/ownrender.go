@@ -261,8 +261,9 @@ func (d *Deployer) foreign(env *cluster.Environment) render.Problems {
 	return render.Problems{{File: env.Ref, Text: why.Reason + ": " + why.Message}}
 }
 
-// addOwn adds what this node's own renders of what runs came to, where it has judged no commit itself.
-func (d *Deployer) addOwn(out map[string]api.EnvironmentState) {
+// addOwn adds what this node's own renders of what runs came to, where it has judged no commit itself, or one that others have
+// followed by another since.
+func (d *Deployer) addOwn(out map[string]api.EnvironmentState, verdicts map[string]Verdict) {
 	if d.opt.Renders == nil {
 		return
 	}
@@ -270,6 +271,9 @@ func (d *Deployer) addOwn(out map[string]api.EnvironmentState) {
 	d.opt.Ledger.View(func(s *cluster.State) { active = slices.Collect(s.Environments().Values()) })
 	for _, env := range active {
 		e, judged := out[env.Name]
+		if v := verdicts[env.Name]; v.Accepted && v.Commit != env.Commit {
+			judged = false
+		}
 		switch lacking := len(d.lacking(env.Name)); {
 		case lacking > 0 && e.Problem == "":
 			e.Problem = fmt.Sprintf("%d objects that the ring runs are not rendered by this node", lacking)

@@ -107,6 +107,34 @@ func TestOwnRenderOfWhatRuns(t *testing.T) {
 	})
 }
 
+// Where a node is goes by what the ring runs, when that has followed a commit which the node has judged itself.
+func TestOwnRenderFollowsAVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := newDeploys(t)
+		first.m.images["web:v1"] = true
+		first.u.push(deployment("web"))
+		late := first.other(ownRenders(t, filepath.Join(t.TempDir(), "renders")))
+		late.look()
+		where := func() string { return late.n.Where().Environments["dev"].Commit[:2] }
+		if got := where(); got != "01" || !late.d.Verdicts()["dev"].Accepted {
+			t.Fatalf("where: %s, %+v", got, late.d.Verdicts())
+		}
+		first.u.push(deployment("web") + "---\n" + service("web"))
+		first.look()
+		late.u.head = first.u.head
+		l, err := late.d.list(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := late.d.renderActive(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		if got := where(); got != "02" {
+			t.Errorf("where: %s, want the commit that runs", got)
+		}
+	})
+}
+
 // pods are the status of each pod by the app that it is of, as it is shown.
 func (ds *deploys) pods() string {
 	ds.t.Helper()
