@@ -57,7 +57,7 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, pass *p
 		return fmt.Sprintf("RenderMismatch: this node's render of it is %.12s, the ring runs %.12s", in.D, decision.D), nil
 	}
 	if decided && decision.Held && pass.claim != nil {
-		pass.verdict = heldByLeader(decision.Refused)
+		pass.verdict, pass.byLeader = heldByLeader(decision.Refused), true
 		return "", nil
 	}
 	if decided && decision.Held {

@@ -88,6 +88,7 @@ type Verdict struct {
 	against  string   // what ran when the ring refused it; "" if it did not
 	standing string   // what it was judged from, if those who signed it may not; "" if they may
 	held     string   // why the ring activates nothing; "" if it does
+	closed   seen     // what was known when the gates were found closed
 }
 
 // NewDeployer makes a Deployer.
@@ -252,7 +253,7 @@ func (d *Deployer) judged(ctx context.Context, environment string, commit source
 		return err == nil && held == v.held
 	}
 	if ok && v.Commit == commit && v.Gates.State != "" {
-		return false // time, people and checks may open what is closed
+		return v.closed.still(d.see(ctx, v.Environment, v.Ref)) // time, people and checks may open what is closed
 	}
 	if ok && v.Commit == commit && v.standing != "" {
 		return d.stillDistrusted(ctx, &v)

@@ -26,6 +26,9 @@ type passage struct {
 	verify  []string             // Jobs that its own tree wants to have succeeded here before it is promoted further
 	claim   *cluster.Claim       // nil: no gate has a say
 	verdict promote.Verdict      // the zero one: no gate has a say
+
+	byLeader bool // the verdict is the leader's
+	seen     seen // before it was judged
 }
 
 // open says whether all gates are but the one that compares renders, which there is none of yet.
@@ -65,7 +68,7 @@ func (d *Deployer) ringTime() (now int64) {
 // judgeGates finds what a commit claims and what the gates of its environment make of it, as far as that can be told before it is
 // rendered. Problems are what is wrong with the commit itself.
 func (d *Deployer) judgeGates(ctx context.Context, env render.Environment, meta source.Commit, active *cluster.Environment) (*passage, render.Problems, error) {
-	p := &passage{tree: meta.Tree}
+	p := &passage{tree: meta.Tree, seen: d.see(ctx, env.Name, env.Ref)}
 	declared, err := promote.Declared(env)
 	if err != nil {
 		return nil, render.Problems{{File: "shoal.cue", Text: err.Error()}}, nil
@@ -243,6 +246,10 @@ func sideOf(set *desired.Set, content desired.Content, home string, namespaces m
 // holdAtGates notes what holds a commit back, for people and for the next look. Who waits for the leader's word on it is told.
 func (d *Deployer) holdAtGates(ctx context.Context, v *Verdict, p *passage, progress io.Writer) {
 	v.Gates = p.verdict
+	if v.closed = p.seen; p.byLeader {
+		v.closed = seen{} // who says nothing when that changes
+	}
+	v.closed.next = p.verdict.Next
 	var texts []string
 	for _, g := range p.verdict.Blocks() {
 		texts = append(texts, g.Why())

@@ -27,12 +27,13 @@ type PromotingOptions struct {
 type Promoting struct {
 	opt PromotingOptions
 
-	said map[string]source.ID // by environment: what was last promoted in vain, so that the log says so once
+	said   map[string]source.ID // by environment: what was last promoted in vain, so that the log says so once
+	closed map[string]seen      // by environment
 }
 
 // NewPromoting makes one; Run starts it.
 func NewPromoting(opt PromotingOptions) *Promoting {
-	return &Promoting{opt: opt, said: map[string]source.ID{}}
+	return &Promoting{opt: opt, said: map[string]source.ID{}, closed: map[string]seen{}}
 }
 
 const (
@@ -141,30 +142,41 @@ func answered(s *cluster.State, q question, now int64) bool {
 // promote takes into each environment that shoal.cue says so of the newest run whose gates are all open.
 func (p *Promoting) promote(ctx context.Context) {
 	rules, s := p.rules()
+	d := p.opt.Node.Deployer
 	for _, e := range rules {
 		if e.Promote != promote.Auto {
 			continue
 		}
+		now := d.see(ctx, e.Name, e.Ref)
+		if p.closed[e.Name].still(now) {
+			continue
+		}
 		for _, from := range e.After {
-			if p.from(ctx, s, e, from) {
+			promoted, next := p.from(ctx, s, e, from)
+			if next > now.at && (now.next == 0 || next < now.next) {
+				now.next = next
+			}
+			if promoted {
 				break
 			}
 		}
+		p.closed[e.Name] = now
 	}
 }
 
 // maxTries bounds how many runs are tried, the newest first.
 const maxTries = 8
 
-// from promotes what an environment runs or ran lately. It tells whether there was anything to promote.
-func (p *Promoting) from(ctx context.Context, s *cluster.State, e promote.Environment, from string) bool {
+// from promotes what an environment runs or ran lately. It tells whether there was anything to promote, and when a gate opens by
+// itself (ms; 0: none does).
+func (p *Promoting) from(ctx context.Context, s *cluster.State, e promote.Environment, from string) (promoted bool, next int64) {
 	runs := slices.Collect(s.History(from))
 	slices.Reverse(runs)
 	current, _ := runOf(s, e.Name, "")
 	var last source.ID
 	for _, r := range runs[:min(len(runs), maxTries)] {
 		if r.Tree == current.Tree {
-			return false // what is before it is older than what runs
+			return false, next // what is before it is older than what runs
 		}
 		if r.Undone != "" || r.Commit == last {
 			continue
@@ -175,19 +187,22 @@ func (p *Promoting) from(ctx context.Context, s *cluster.State, e promote.Enviro
 		switch {
 		case err != nil:
 			p.tell(ctx, e.Name, r.Commit, err)
-			return false
+			return false, next
 		case m.answer.Already:
-			return false
+			return false, next
 		case m.answer.Verdict.State != promote.Open:
+			if at := m.answer.Verdict.Next; at > 0 && (next == 0 || at < next) {
+				next = at
+			}
 			continue
 		}
 		req.DryRun = false
 		if _, err := p.opt.Node.Promote(ctx, req); err != nil {
 			p.tell(ctx, e.Name, r.Commit, err)
 		}
-		return true
+		return true, 0
 	}
-	return false
+	return false, next
 }
 
 // tell says once why a commit is not promoted.
