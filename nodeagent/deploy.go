@@ -36,6 +36,7 @@ type DeployOptions struct {
 	Renderer Renderer
 	Images   Images
 	Lander   Lander
+	Merger   Merger
 	// Sign puts the ring's signature into the raw bytes of a commit; nil: the ring has no key.
 	Sign    func(raw []byte) ([]byte, error)
 	Branch  string // the default branch, "refs/heads/main": environments are declared there

@@ -22,6 +22,8 @@ import (
 type OpenPull struct {
 	preview.Pull
 	HeadRef string // full name of the ref that holds Head in the repository
+	// MergeRef is the full name of the ref at which the forge keeps its own merge with the base; "": it keeps none.
+	MergeRef string
 }
 
 // PullList is what a forge says of its pull requests.
@@ -64,6 +66,8 @@ type Merger interface {
 	Has(id source.ID) bool
 	// Merge makes the commit that merges head into base, or says in which paths both sides cannot be had.
 	Merge(ctx context.Context, base, head source.ID, c source.Commit) (id source.ID, conflicts []string, err error)
+	// HostMerge makes the same of what the forge itself has merged at a ref; "": it has not, or others.
+	HostMerge(ctx context.Context, ref string, base, head source.ID, c source.Commit) (id source.ID, err error)
 	// Branches are those that the repository has now: all of them, or an error.
 	Branches(ctx context.Context) ([]source.Ref, error)
 	// Take brings commits that the repository has at refs. The error is of those that did not come.
@@ -75,7 +79,6 @@ type PreviewingOptions struct {
 	Deployer *Deployer
 	Leading  func() bool
 	Forge    func() Forge // nil, or gives nil: there is none that can be asked, or no token
-	Merger   Merger
 	// Comment is what a pull request says of its preview, and Farewell of one that is gone.
 	Comment  func(e preview.Environment) (state, line, url, comment string)
 	Farewell func(g preview.Gone) string
@@ -279,7 +282,7 @@ func (p *Previewing) base(ctx context.Context, l *list, policy preview.Policy) (
 	if ref == p.opt.Deployer.opt.Branch {
 		return l.commit, nil
 	}
-	branches, err := p.opt.Merger.Branches(ctx)
+	branches, err := p.opt.Deployer.opt.Merger.Branches(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -288,7 +291,7 @@ func (p *Previewing) base(ctx context.Context, l *list, policy preview.Policy) (
 		p.complain(ctx, "pull requests not merged", fmt.Errorf("previews.base: there is no branch %s", policy.Base))
 		return "", nil
 	}
-	p.complain(ctx, "pull requests not merged", p.opt.Merger.Take(ctx, branches[i:i+1]))
+	p.complain(ctx, "pull requests not merged", p.opt.Deployer.opt.Merger.Take(ctx, branches[i:i+1]))
 	return branches[i].ID, nil
 }
 

@@ -81,7 +81,7 @@ func approved(p preview.Pull) preview.Pull {
 
 // branches are those of the repository that a pattern fits, as if each were a pull request.
 func (p *Previewing) branches(ctx context.Context, policy preview.Policy) (out []OpenPull, err error) {
-	refs, err := p.opt.Merger.Branches(ctx)
+	refs, err := p.opt.Deployer.opt.Merger.Branches(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (p *Previewing) branches(ctx context.Context, policy preview.Policy) (out [
 	}
 	var lacking []source.Ref // who made them, and when, is in the commits
 	for _, o := range out {
-		if len(lacking) < preview.MaxQuota && !p.opt.Merger.Has(o.Head) {
+		if len(lacking) < preview.MaxQuota && !p.opt.Deployer.opt.Merger.Has(o.Head) {
 			lacking = append(lacking, source.Ref{Name: o.HeadRef, ID: o.Head})
 		}
 	}
@@ -117,7 +117,7 @@ func (p *Previewing) take(ctx context.Context, refs []source.Ref) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	p.complain(ctx, what, p.opt.Merger.Take(ctx, refs))
+	p.complain(ctx, what, p.opt.Deployer.opt.Merger.Take(ctx, refs))
 }
 
 // wanted asks which previews there should be. Only those are fetched and merged that get one: one that is not merged yet is taken to be
@@ -128,7 +128,7 @@ func (p *Previewing) wanted(ctx context.Context, base source.ID, in preview.Inpu
 	for i := range pulls {
 		o := &pulls[i]
 		open[preview.Name(o.Pull)] = o
-		o.Merge, _ = p.known(base, o.Head)
+		o.Merge, _ = p.known(base, o)
 		p.age(ctx, o)
 	}
 	for range mergeTurns {
@@ -154,13 +154,13 @@ func (p *Previewing) wanted(ctx context.Context, base source.ID, in preview.Inpu
 		}
 		var lacking []source.Ref
 		for _, o := range turn {
-			if !p.opt.Merger.Has(o.Head) {
+			if !p.opt.Deployer.opt.Merger.Has(o.Head) {
 				lacking = append(lacking, source.Ref{Name: o.HeadRef, ID: o.Head})
 			}
 		}
 		p.take(ctx, lacking)
 		for _, o := range turn {
-			o.Merge = p.merge(ctx, base, o.Head)
+			o.Merge = p.merge(ctx, base, o)
 			p.age(ctx, o)
 		}
 	}
@@ -173,7 +173,7 @@ func (p *Previewing) wanted(ctx context.Context, base source.ID, in preview.Inpu
 
 // age has a pull request be as old as its newest commit, where that is older than the forge says: comments are no updates.
 func (p *Previewing) age(ctx context.Context, o *OpenPull) {
-	if o.Number == 0 || !p.opt.Merger.Has(o.Head) {
+	if o.Number == 0 || !p.opt.Deployer.opt.Merger.Has(o.Head) {
 		return
 	}
 	if c, err := p.opt.Deployer.opt.Source.Commit(ctx, o.Head); err == nil {
@@ -182,35 +182,43 @@ func (p *Previewing) age(ctx context.Context, o *OpenPull) {
 }
 
 // known is a merge that was made before.
-func (p *Previewing) known(base, head source.ID) (preview.Merged, bool) {
-	m, ok := p.merges[[2]source.ID{base, head}]
+func (p *Previewing) known(base source.ID, o *OpenPull) (preview.Merged, bool) {
+	m, ok := p.merges[[2]source.ID{base, o.Head}]
+	unsettled := m.Why != "" || len(m.Conflicts) > 0 && o.MergeRef != "" // the forge may come to more
 	switch {
-	case !ok, m.Why != "" && time.Since(m.at) > mergeAgain, m.Commit != "" && !p.opt.Merger.Has(m.Commit):
+	case !ok, unsettled && time.Since(m.at) > mergeAgain, m.Commit != "" && !p.opt.Deployer.opt.Merger.Has(m.Commit):
 		return preview.Merged{}, false
 	}
 	return m.Merged, true
 }
 
-// merge merges a head with the base. All nodes, and all leaders, would make the same commit.
-func (p *Previewing) merge(ctx context.Context, base, head source.ID) preview.Merged {
-	out := preview.Merged{Head: head, Base: base}
-	if !p.opt.Merger.Has(head) || !p.opt.Merger.Has(base) {
+// merge merges a head with the base. All nodes, and all leaders, would make the same commit. Where our merge has a conflict the forge's may
+// have none: it follows files that were renamed. Where commits must be signed the forge's does not do: anything may be in it.
+func (p *Previewing) merge(ctx context.Context, base source.ID, o *OpenPull) preview.Merged {
+	out := preview.Merged{Head: o.Head, Base: base}
+	if !p.opt.Deployer.opt.Merger.Has(o.Head) || !p.opt.Deployer.opt.Merger.Has(base) {
 		out.Why = "it is not on this node yet"
 		return out // the next look tries again
 	}
-	c, err := p.opt.Deployer.opt.Source.Commit(ctx, head)
+	c, err := p.opt.Deployer.opt.Source.Commit(ctx, o.Head)
 	if err == nil {
 		who := Person
 		who.When = c.Committer.When.UTC()
-		out.Commit, out.Conflicts, err = p.opt.Merger.Merge(ctx, base, head, source.Commit{
-			Author: who, Committer: who, Message: fmt.Sprintf("Merge %s into %s\n", head.Short(), base.Short()),
-		})
+		made := source.Commit{Author: who, Committer: who, Message: fmt.Sprintf("Merge %s into %s\n", o.Head.Short(), base.Short())}
+		out.Commit, out.Conflicts, err = p.opt.Deployer.opt.Merger.Merge(ctx, base, o.Head, made)
+		if err == nil && len(out.Conflicts) > 0 && o.MergeRef != "" && !p.opt.Deployer.mustSign(ctx, nil) {
+			theirs, ferr := p.opt.Deployer.opt.Merger.HostMerge(ctx, o.MergeRef, base, o.Head, made)
+			p.complain(ctx, "the forge's merge of a pull request is not known, will retry", ferr)
+			if ferr == nil && theirs != "" {
+				out.Commit, out.Conflicts = theirs, nil
+			}
+		}
 	}
 	if err != nil {
 		out.Commit, out.Conflicts, out.Why = "", nil, promote.Line(err.Error(), 300)
 	}
 	if ctx.Err() == nil {
-		p.merges[[2]source.ID{base, head}] = merged{out, time.Now()}
+		p.merges[[2]source.ID{base, o.Head}] = merged{out, time.Now()}
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
@@ -29,6 +30,7 @@ type memForge struct {
 	refuses   error          // statuses
 	conflicts map[source.ID][]string
 	lacks     map[source.ID]bool // heads that do not come
+	hosts     string             // the ref at which it has its own merge
 	merges    int
 	branches  []source.Ref
 	branchErr error
@@ -76,6 +78,15 @@ func (f *memForge) Merge(_ context.Context, base, head source.ID, c source.Commi
 	return id, nil, nil
 }
 
+func (f *memForge) HostMerge(_ context.Context, ref string, base, head source.ID, _ source.Commit) (source.ID, error) {
+	if f.hosts != ref {
+		return "", nil
+	}
+	id := source.ObjectID("commit", []byte("the forge's"+base+head))
+	f.u.texts[id], f.u.parents[id] = f.u.texts[head], []source.ID{base, head}
+	return id, nil
+}
+
 func (f *memForge) Branches(context.Context) ([]source.Ref, error) { return f.branches, f.branchErr }
 
 func (f *memForge) Take(_ context.Context, refs []source.Ref) error {
@@ -95,6 +106,7 @@ type previewed struct {
 func newPreviewed(t *testing.T, policy string) *previewed {
 	ds := newDeploys(t)
 	s := &previewed{deploys: ds, f: &memForge{u: ds.u, approves: map[int]source.ID{}, marks: map[int]string{}, conflicts: map[source.ID][]string{}, lacks: map[source.ID]bool{}}}
+	ds.d.opt.Merger = s.f
 	s.f.list.At, s.f.list.Complete = time.Now(), true
 	s.u.push(deployment("web"))
 	s.policy(policy)
@@ -105,7 +117,7 @@ func newPreviewed(t *testing.T, policy string) *previewed {
 // lead begins anew, as a node does that has just become the leader.
 func (s *previewed) lead() {
 	s.p = NewPreviewing(PreviewingOptions{
-		Deployer: s.d, Leading: func() bool { return true }, Forge: func() Forge { return s.f }, Merger: s.f, Log: slog.New(slog.DiscardHandler),
+		Deployer: s.d, Leading: func() bool { return true }, Forge: func() Forge { return s.f }, Log: slog.New(slog.DiscardHandler),
 		Comment: func(e preview.Environment) (string, string, string, string) {
 			return "success", "runs " + e.Note, "", ""
 		},
@@ -383,6 +395,22 @@ func TestFeature_V1_ConflictsAndMarks(t *testing.T) {
 	if s.f.marks[3] != `failure it conflicts with main in "a: b"` {
 		t.Errorf("marks %v", s.f.marks)
 	}
+}
+
+// Where our merge has a conflict, and the forge's has none, the forge's is shown, also when that comes later. Where ours has none nobody asks.
+func TestFeature_V1_TheForgesMerge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPreviewed(t, pullsPolicy)
+		merges := func(o *OpenPull) { o.MergeRef = "refs/pull/1/merge" }
+		s.pull(1, deployment("one"), merges)
+		s.step("opened", "pr-1 shows 3")
+		s.f.conflicts[s.pull(1, deployment("more"), merges)] = []string{"web.yaml: both"}
+		s.step("a conflict", "pr-1 shows 3: it conflicts with main in \"web.yaml: both\"")
+		s.f.hosts = "refs/pull/1/merge"
+		s.step("asked not long ago", "pr-1 shows 3: it conflicts with main in \"web.yaml: both\"")
+		time.Sleep(mergeAgain + time.Second)
+		s.step("asked again", "pr-1 shows 4")
+	})
 }
 
 // A preview's time is counted from its newest commit: what is said on a pull request, by the ring itself too, gives it no more. What a forge

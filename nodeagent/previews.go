@@ -125,10 +125,29 @@ func (d *Deployer) judgePreview(ctx context.Context, from stand, env render.Envi
 		return problems, err
 	}
 	c, err := d.opt.Source.Commit(ctx, commit)
-	if err == nil && !slices.Equal(c.Parents, []source.ID{shows.Base, shows.Head}) {
+	if err != nil {
+		return nil, err
+	}
+	own, err := d.sameMerge(ctx, c, shows.Base, shows.Head)
+	if err == nil && !own {
 		problems = render.Problems{{File: env.Ref, Text: fmt.Sprintf("commit %s is not trusted: it is not the merge of %s with %s", commit.Short(), shows.Head.Short(), shows.Base.Short())}}
 	}
 	return problems, err
+}
+
+// sameMerge says whether a commit is what this node itself makes of head and base: nobody has put anything else into it.
+func (d *Deployer) sameMerge(ctx context.Context, c source.Commit, base, head source.ID) (bool, error) {
+	if !slices.Equal(c.Parents, []source.ID{base, head}) {
+		return false, nil
+	}
+	id, _, err := d.opt.Merger.Merge(ctx, base, head, source.Commit{Author: c.Author, Committer: c.Committer, Message: c.Message})
+	return id == c.ID, err
+}
+
+// mustSign says whether commits must be signed by what is active, or nobody knows.
+func (d *Deployer) mustSign(ctx context.Context, active *cluster.Environment) bool {
+	from, err := d.standFor(ctx, active)
+	return err != nil || from.keys.Require()
 }
 
 // PreviewEnvironment is what a render of a preview may know.

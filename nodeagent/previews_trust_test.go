@@ -86,6 +86,24 @@ func TestFeature_G10_PreviewsOfSignedCommits(t *testing.T) {
 	runs("a commit that is another merge", e.Commit, "it is not the merge of <good> with <base>")
 	runs("signed again", show(base, heads["good"]), "")
 
+	// A merge of these two into which a leader has put something else.
+	s.git("checkout", "-q", "--detach", string(base))
+	s.git("merge", "-q", "--no-ff", "--no-commit", string(heads["good"]))
+	s.web("evil")
+	s.git("commit", "-q", "-a", "-m", "merge")
+	e.Commit = source.ID(s.git("rev-parse", "HEAD"))
+	s.git("branch", "evil")
+	s.git("checkout", "-q", "main")
+	s.mirror.Follow(append(refs, "refs/heads/evil"))
+	if _, err := s.mirror.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.d.opt.Ledger.Append(t.Context(), cluster.Input{Preview: &cluster.Preview{Set: &e}}); err != nil {
+		t.Fatal(err)
+	}
+	runs("a merge with more in it", e.Commit, "it is not the merge of <good> with <base>")
+	runs("signed once more", show(base, heads["good"]), "")
+
 	// Bob leaves: what he signs next does not run.
 	s.signers("ada")
 	s.git("commit", "-q", "-a", "--allow-empty", "-m", "wip")

@@ -302,7 +302,7 @@ func (d *Deployer) make(ctx context.Context, m *motion, req api.PromoteRequest) 
 	raw := source.EncodeCommit(c)
 	if d.opt.Sign != nil {
 		signed, err := d.opt.Sign(raw)
-		if err != nil && d.mustSign(ctx, m) {
+		if err != nil && d.mustSign(ctx, m.asked.active) {
 			return "", fmt.Errorf("sign: %w", err)
 		}
 		if err == nil {
@@ -314,12 +314,6 @@ func (d *Deployer) make(ctx context.Context, m *motion, req api.PromoteRequest) 
 		return "", fmt.Errorf("push to %s: %w", branch(m.env.Ref), err)
 	}
 	return id, nil
-}
-
-// mustSign says whether what is active asks for signatures.
-func (d *Deployer) mustSign(ctx context.Context, m *motion) bool {
-	from, err := d.standFor(ctx, m.asked.active)
-	return err != nil || from.keys.Require()
 }
 
 // body lists what comes along.

@@ -51,7 +51,7 @@ func (s *signed) open(t testing.TB) {
 // restart makes a new deployer on the same ledger: all that one remembers is gone.
 func (s *signed) restart() {
 	s.d = NewDeployer(DeployOptions{
-		Ledger: (*memLedger)(s.m), Content: memContent{Store: s.m.ring.Content}, Source: mirrorOf{s.mirror}, Renderer: filesOf{s.u}, Images: s.u, Branch: dev.Ref,
+		Ledger: (*memLedger)(s.m), Content: memContent{Store: s.m.ring.Content}, Source: mirrorOf{s.mirror}, Merger: mirrorOf{s.mirror}, Renderer: filesOf{s.u}, Images: s.u, Branch: dev.Ref,
 		Journal: NewJournal(), Log: s.d.opt.Log,
 	})
 	s.n.Deployer = s.d
@@ -67,6 +67,8 @@ func (m mirrorOf) Head(_ context.Context, ref string) (source.ID, bool, error) {
 	}
 	return id, err == nil, err
 }
+
+func (m mirrorOf) Take(ctx context.Context, refs []source.Ref) error { return m.TakeHeads(ctx, refs) }
 
 func (m mirrorOf) Bring(context.Context, source.ID) error { return nil }
 

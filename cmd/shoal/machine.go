@@ -320,7 +320,7 @@ func (m *machine) wire() {
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders, Claims: m.claims,
 		Ledger: ledger, Content: m.content, Source: sourcePart{m.mirror, m.bring, m.unpushed}, Renderer: newRendererPart(m.renderer), Images: containersPart{m.containers, &m.pulls, m.taggedAs},
-		Lander: landerPart{m}, Sign: m.signAsRing, Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
+		Lander: landerPart{m}, Merger: mergerPart{m.mirror, m.agreedRefs}, Sign: m.signAsRing, Branch: source.FullRefName(m.opt.branch), Journal: m.journal, Log: m.log,
 	})
 	m.node = &nodeagent.Node{
 		Facts: m.ringFactsFor(),

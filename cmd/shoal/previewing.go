@@ -86,7 +86,7 @@ func (f forgePart) Pulls(ctx context.Context, known []int) (out nodeagent.PullLi
 	}
 	out.Complete, out.Why, out.At, out.Closed, out.Unknown = list.Complete, list.Why, list.At, list.Closed, list.Gone
 	for _, p := range list.Open {
-		out.Open = append(out.Open, nodeagent.OpenPull{HeadRef: p.HeadName, Pull: preview.Pull{
+		out.Open = append(out.Open, nodeagent.OpenPull{HeadRef: p.HeadName, MergeRef: p.MergeName, Pull: preview.Pull{
 			Number: p.Number, Branch: p.HeadRef, Author: p.Author, Fork: p.Fork, Draft: p.Draft, Base: p.BaseRef, Head: source.ID(p.Head),
 			Opened: int64(p.Number), Updated: p.Updated.UnixMilli(), Labels: p.Labels, // numbers are given in the order of opening
 		}})
@@ -146,7 +146,7 @@ func (m mergerPart) Take(ctx context.Context, refs []source.Ref) error {
 func (m *machine) newPreviewing() *nodeagent.Previewing {
 	client := &forgeClient{m: m}
 	return nodeagent.NewPreviewing(nodeagent.PreviewingOptions{
-		Deployer: m.deployer, Leading: m.ledger.Leading, Forge: client.get, Merger: mergerPart{m.mirror, m.agreedRefs},
+		Deployer: m.deployer, Leading: m.ledger.Leading, Forge: client.get,
 		Comment: m.previewSays, Farewell: previewFarewell, Every: min(10*time.Second, m.opt.poll), Log: m.log,
 	})
 }

@@ -146,6 +146,51 @@ func TestFeature_V1_MergeBehindTheHistory(t *testing.T) {
 	}
 }
 
+// The host's own merge counts if it is one of the very two commits: it follows renamed files, where ours has a conflict.
+func TestFeature_V1_HostMerge(t *testing.T) {
+	u := newUpstream(t)
+	root := u.commit("root", map[string]string{"a": lines(20, nil)})
+	topic := u.branch("topic", root, "topic", map[string]string{"a": lines(20, map[int]string{1: "topic"})})
+	u.git("checkout", "-q", "main")
+	u.git("mv", "a", "b")
+	base := u.commit("renamed", nil)
+	u.git("merge", "-q", "--no-edit", topic)
+	u.git("update-ref", "refs/pull/7/merge", "HEAD")
+	u.git("reset", "-q", "--hard", base)
+	u.git("update-ref", "refs/pull/8/merge", topic)
+	m := open(t, Options{URL: u.serve(), Depth: -1})
+	m.Follow([]string{"refs/heads/topic"})
+	if _, err := m.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	made := source.Commit{Author: who, Committer: who, Message: "merge\n"}
+	if id, conflicts, err := m.Merge(t.Context(), source.ID(base), source.ID(topic), made); err != nil || id != "" {
+		t.Fatalf("our merge is %s, %q, %v: nothing to ask the host for", id, conflicts, err)
+	}
+	id, err := m.HostMerge(t.Context(), "refs/pull/7/merge", source.ID(base), source.ID(topic), made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.Commit(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := u.git("rev-parse", "refs/pull/7/merge^{tree}"); string(c.Tree) != want || c.Message != made.Message || len(c.Parents) != 2 {
+		t.Errorf("%+v, want the tree %s", c, want)
+	}
+	if again, err := m.HostMerge(t.Context(), "refs/pull/7/merge", source.ID(base), source.ID(topic), made); err != nil || again != id {
+		t.Errorf("again: %s, %v", again, err)
+	}
+	for what, refused := range map[string][3]string{
+		"of another base": {"refs/pull/7/merge", root, topic}, "of another head": {"refs/pull/7/merge", base, root},
+		"no merge": {"refs/pull/8/merge", base, topic}, "none": {"refs/pull/9/merge", base, topic},
+	} {
+		if id, err := m.HostMerge(t.Context(), refused[0], source.ID(refused[1]), source.ID(refused[2]), made); err != nil || id != "" {
+			t.Errorf("%s: %s, %v", what, id, err)
+		}
+	}
+}
+
 // The branches of a host are all of its branches, or an error: who lists no default branch is not believed.
 func TestFault_V3_BranchesOfAnEmptyList(t *testing.T) {
 	u := newUpstream(t)
