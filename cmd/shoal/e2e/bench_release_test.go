@@ -39,10 +39,14 @@ func (n *Node) benchPromotions(floor floor) {
 		repo.Push(greeting)
 		n.Eventually(time.Minute, func() error { return n.renewed("dev", old) })
 	}
-	promote := func() {
+	promote := func() (took time.Duration) {
 		old := n.podsIn("staging")
+		begun := time.Now()
 		n.shoal(0, "promote", "staging")
+		n.Eventually(time.Minute, func() error { return n.begun("staging", old) })
+		took = time.Since(begun)
 		n.Eventually(time.Minute, func() error { return n.renewed("staging", old) })
+		return took
 	}
 	push("before")
 	promote()
@@ -53,9 +57,7 @@ func (n *Node) benchPromotions(floor floor) {
 		n.shoal(0, "promote", "staging", "--dry-run")
 		looks = append(looks, ms(time.Since(begun)))
 		commits := repo.lengthOf("env/staging")
-		begun = time.Now()
-		promote()
-		promotions = append(promotions, ms(time.Since(begun)))
+		promotions = append(promotions, ms(promote()))
 		if more := repo.lengthOf("env/staging") - commits; more != 1 {
 			n.t.Fatalf("env/staging has %d commits more, want one", more)
 		}
@@ -99,9 +101,24 @@ func (n *Node) podsIn(environment string) map[string]bool {
 	return names
 }
 
-// renewed tells whether an environment has a ready pod for each app, and none of the old.
+// begun tells whether an environment has a new pod for each app, and all are ready.
+func (n *Node) begun(environment string, old map[string]bool) error {
+	_, err := n.newPods(environment, old)
+	return err
+}
+
+// renewed tells whether the old ones are gone, too.
 func (n *Node) renewed(environment string, old map[string]bool) error {
-	ready, left := 0, 0
+	left, err := n.newPods(environment, old)
+	if err == nil && left > 0 {
+		err = fmt.Errorf("%s has %d old pods", environment, left)
+	}
+	return err
+}
+
+// newPods counts the old pods; it is an error if an app has no new one that is ready.
+func (n *Node) newPods(environment string, old map[string]bool) (left int, err error) {
+	ready := 0
 	for _, p := range n.Status().Pods {
 		switch {
 		case p.Environment != environment:
@@ -111,10 +128,10 @@ func (n *Node) renewed(environment string, old map[string]bool) error {
 			ready++
 		}
 	}
-	if ready != benchReleased || left > 0 {
-		return fmt.Errorf("%s has %d new pods that are ready and %d old ones", environment, ready, left)
+	if ready != benchReleased {
+		err = fmt.Errorf("%s has %d new pods that are ready", environment, ready)
 	}
-	return nil
+	return left, err
 }
 
 // lengthOf is how many commits a branch of the ring's repository has, those of branches merged into it aside.
