@@ -127,6 +127,12 @@ func (n *Node) powerOff() {
 		}
 	}
 	n.Kill()
+	n.Eventually(10*time.Second, func() error { // who was killed is still there for a while
+		if left := n.runningOn(n.mark); len(left) > 0 {
+			return fmt.Errorf("still running: %v", left)
+		}
+		return nil
+	})
 }
 
 // powerOn is for a machine that has lost its power.
