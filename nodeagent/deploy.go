@@ -90,6 +90,7 @@ type Verdict struct {
 	standing string   // what it was judged from, if those who signed it may not; "" if they may
 	held     string   // why the ring activates nothing; "" if it does
 	closed   seen     // what was known when the gates were found closed
+	quota    string   // by which it was refused; "" if it was not
 }
 
 // NewDeployer makes a Deployer.
@@ -165,7 +166,7 @@ func (d *Deployer) round(ctx context.Context, list *list, progress io.Writer) (o
 			continue
 		}
 		d.forget(func(name string) bool { return name == env.Name && d.Verdicts()[name].Commit == "" }) // it was absent
-		if d.judged(ctx, env.Name, head) {
+		if d.judged(ctx, env, head) {
 			continue
 		}
 		_, isPreview := list.shows[env.Name]
@@ -244,11 +245,15 @@ func (d *Deployer) listOf(ctx context.Context, commit source.ID) (*list, error) 
 }
 
 // judged reports whether a commit needs no further look: it is active, or was found wanting. One that the ring refused is
-// looked at again when something else runs than did then, and one that was held when the ring stands otherwise to its repository.
-func (d *Deployer) judged(ctx context.Context, environment string, commit source.ID) bool {
+// looked at again when something else runs than did then, one that was held when the ring stands otherwise to its repository, and one that
+// was over its environment's quota when that is another.
+func (d *Deployer) judged(ctx context.Context, env render.Environment, commit source.ID) bool {
 	d.mu.Lock()
-	v, ok := d.verdicts[environment]
+	v, ok := d.verdicts[env.Name]
 	d.mu.Unlock()
+	if ok && v.Commit == commit && v.quota != "" {
+		return v.quota == quotaText(env)
+	}
 	if ok && v.Commit == commit && v.held != "" {
 		held, err := d.opt.Claims.Held(ctx)
 		return err == nil && held == v.held
@@ -264,12 +269,15 @@ func (d *Deployer) judged(ctx context.Context, environment string, commit source
 	}
 	var active source.ID
 	d.opt.Ledger.View(func(s *cluster.State) {
-		if e, ok := s.Environments().Get(environment); ok && len(e.Held) == 0 {
+		if e, ok := s.Environments().Get(env.Name); ok && len(e.Held) == 0 {
 			active = e.Commit
 		}
 	})
 	return active == commit
 }
+
+// quotaText tells quotas apart, and one from none.
+func quotaText(env render.Environment) string { return fmt.Sprint("quota ", env.Quota) } // maps are printed sorted
 
 // running names what the ring runs in all environments.
 func (d *Deployer) running() string {
@@ -465,6 +473,10 @@ func (d *Deployer) compile(ctx context.Context, env render.Environment, meta sou
 	v.images = images(apps)
 	d.remember(env.Name, apps)
 	v.Objects = len(built.Set.Entries)
+	if len(built.Over) > 0 {
+		v.quota = quotaText(env)
+		return nil, nil, nil
+	}
 	allow, _ := meta.Trailer(source.TrailerAllowDelete)
 	if isPreview {
 		allow = "all" // nothing in a preview is kept

@@ -127,6 +127,9 @@ func (p *planning) plan(ctx context.Context) (out api.Plan, err error) {
 		}
 	}
 	out.To, out.Held, out.Problems, out.Warnings = string(next.Set.D), next.Held, next.Problems, append(p.warnings, next.Warnings...)
+	if len(next.Over) > 0 {
+		in.Refused = next.Over[0].Text
+	}
 	allow, _ := p.to.words.Trailer(source.TrailerAllowDelete)
 	if refused := desired.Guard(p.running, next.Set, allow); len(refused) > 0 {
 		if p.to.commit == "" {

@@ -59,6 +59,9 @@ func (i *imagined) report(env render.Environment, commit source.ID, active *clus
 	if active != nil {
 		in.From = active.Commit.Short()
 	}
+	if len(i.built.Over) > 0 {
+		in.Refused = i.built.Over[0].Text
+	}
 	for _, p := range i.built.Problems {
 		in.Problems = append(in.Problems, p.String())
 	}

@@ -159,6 +159,9 @@ func (n *Node) pod(s *cluster.State, p *control.Pod, troubles map[string]plan.Tr
 	}
 	if p.Node == "" {
 		out.Status, out.Message = "Pending", p.Reason
+		if pool := n.pool(s, p); pool != "" {
+			out.Message += "; " + pool
+		}
 	} else if out.Status == "" {
 		out.Status = "Pending"
 	}

@@ -26,7 +26,7 @@ import (
 
 // A pod's line in status has the words of kubectl, and the message that helps most.
 func TestPodInStatus(t *testing.T) {
-	n := &Node{Agent: newMachine(t).agent()}
+	n := &Node{Agent: newMachine(t).agent(), Deployer: &Deployer{}}
 	waiting := func(reason, message string) corev1.ContainerState {
 		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
 	}

@@ -129,10 +129,12 @@ func (s *search) declarations(ctx context.Context, l *list) func(yield func(rend
 		for n, at := 0, l; n < maxOlder && at != nil && len(known) < maxDeclarations; n++ {
 			i := slices.IndexFunc(at.environments, func(e render.Environment) bool { return e.Name == s.env.Name })
 			if i >= 0 && len(at.problems) == 0 {
-				text := fmt.Sprintf("%+v", at.environments[i])
+				declared := at.environments[i]
+				declared.Policy = render.Policy{} // no render depends on it
+				text := fmt.Sprintf("%+v", declared)
 				if !slices.Contains(known, text) {
 					known = append(known, text)
-					if !yield(at.environments[i], nil) {
+					if !yield(declared, nil) {
 						return
 					}
 				}
@@ -191,8 +193,9 @@ func (s *search) try(ctx context.Context, declared render.Environment) error {
 	return nil
 }
 
-// render renders one commit. What is wrong with it is no error: it has less to offer.
+// render renders one commit. What is wrong with it is no error: it has less to offer. It was within its quota when it came in.
 func (s *search) render(ctx context.Context, declared render.Environment, commit source.ID) error {
+	declared.Quota = nil
 	tree, err := s.opt.Source.Tree(ctx, commit)
 	if err != nil {
 		if _, ok := errors.AsType[*source.Fault](err); ok || commit != s.env.Commit && ctx.Err() == nil {

@@ -53,6 +53,9 @@ func (n *Node) Promote(ctx context.Context, req api.PromoteRequest) (api.Promote
 	if req.DryRun || out.Already || out.Verdict.State != promote.Open {
 		return out, nil
 	}
+	if m.would != nil && len(m.would.built.Over) > 0 {
+		return out, m.would.built.Over // it would not come in
+	}
 	if held, err := d.opt.Claims.Held(ctx); err != nil || held != "" {
 		return out, errors.Join(err, errors.New(held))
 	}

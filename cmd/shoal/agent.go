@@ -99,7 +99,7 @@ func (o *agentOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.nodeName, "node-name", "", "name of this node; default: the host name")
 	f.StringVar(&o.address, "address", "", "this node's address for others; default: that of the default route")
 	f.StringVar(&o.zone, "zone", "", "zone of this node")
-	f.StringToStringVar(&o.labels, "label", nil, "label of this node, key=value; may be repeated")
+	f.StringToStringVar(&o.labels, "label", nil, "label of this node, key=value, by which pods and environments choose it; may be repeated")
 	f.StringArrayVar(&o.taints, "taint", nil, "taint that this node is to have when it comes into its ring, key=value:Effect; may be repeated; later: shoal taint")
 	f.StringVar(&o.podCIDR, "pod-cidr", "10.42.0.0/16", "addresses of pods; fixed when the ring is made")
 	f.StringVar(&o.serviceCIDR, "service-cidr", "10.43.0.0/16", "addresses of services; fixed when the ring is made")

@@ -15,6 +15,7 @@ type Built struct {
 	Manifest []byte   // Set.Encode(): the bytes of Set.D
 	Held     []string // apps kept at their last good objects (or absent, if they never had any); sorted
 	Problems render.Problems
+	Over     render.Problems // those of Problems that are the environment's, which would exceed its quota: nothing of the commit is to be taken
 	Warnings render.Problems // allowed by Kubernetes, and probably not meant
 }
 
@@ -64,8 +65,9 @@ func Build(env render.Environment, apps []App, previous *Set, content Content) (
 		changed = more || b.renamed()
 	}
 
-	out := Built{Problems: b.problems.Sorted(), Held: sortedKeys(b.held)}
-	if env.Atomic && len(out.Problems) > 0 {
+	over := b.exceeded()
+	out := Built{Problems: append(b.problems, over...).Sorted(), Over: over, Held: sortedKeys(b.held)}
+	if env.Atomic && len(b.problems) > 0 {
 		out.Set = &Set{Environment: env.Name}
 		if previous != nil {
 			out.Set.Entries = previous.Entries

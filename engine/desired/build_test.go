@@ -18,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden part of testdata")
 
 // TestBuild plays histories of a repository. In a file of testdata/build, env.yaml is the environment, N/apps/... are
-// the manifests of commit N, and N.golden is what it comes to: what is wrong, what is held, and what changes.
+// the manifests of commit N, and N.golden is what it comes to: what is wrong, what is held, and what changes. A later env.yaml adds to it.
 func TestBuild(t *testing.T) {
 	files, err := filepath.Glob("testdata/build/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -88,6 +88,10 @@ func (s blobs) commit(t *testing.T, env render.Environment, active *Set, files [
 	}
 	for _, a := range built.Held {
 		fmt.Fprintf(&b, "held: %s\n", a)
+	}
+	if len(built.Over) > 0 {
+		b.WriteString("refused as a whole\n")
+		return active, b.String()
 	}
 	changes, err := Diff(active, built.Set, s)
 	if err != nil {

@@ -139,6 +139,8 @@ func compile(env render.Environment, o render.Object, sealed bool) (item Item, c
 			restrict(env, spec, path, tell)
 		}
 		settleNear(env, spec, path, tell)
+		settleNodes(env, spec, path, tell)
+		demand(env, spec, path, tell)
 	}
 	if env.DenyEgress {
 		confine(obj)
@@ -159,7 +161,7 @@ func compile(env render.Environment, o render.Object, sealed bool) (item Item, c
 		return Item{Key: item.Key}, nil, nil, problems
 	}
 	item.Digest = DigestOf(canonical)
-	if item.Template, err = templateDigest(kind, tree); err != nil {
+	if item.Template, err = templateDigest(kind, tree, env.Nodes); err != nil {
 		tell("", err.Error())
 	}
 	item.Facts = factsOf(obj)
@@ -209,8 +211,8 @@ func keyOf(obj kube.Object) Key {
 	return Key{Group: gvk.Group, Kind: gvk.Kind, Namespace: obj.GetNamespace(), Name: obj.GetName()}
 }
 
-// templateDigest names the pod template as it was authored; a bare Pod is its own template.
-func templateDigest(kind string, tree map[string]any) (Digest, error) {
+// templateDigest names the pod template as it was authored, on the environment's nodes; a bare Pod is its own template.
+func templateDigest(kind string, tree map[string]any, nodes map[string]string) (Digest, error) {
 	var template any
 	switch kind {
 	case "Pod":
@@ -226,7 +228,7 @@ func templateDigest(kind string, tree map[string]any) (Digest, error) {
 	default:
 		return "", nil
 	}
-	b, err := kube.CanonicalJSON(template)
+	b, err := kube.CanonicalJSON(chosen(template, nodes))
 	if err != nil {
 		return "", fmt.Errorf("encode template: %w", err)
 	}

@@ -420,5 +420,6 @@ func FuzzCompile(f *testing.F) {
 		}
 		consistent(t, built.Set, store)
 		RedactJSON(j)
+		withinLimits(t, in)
 	})
 }

@@ -21,6 +21,7 @@ type Facts struct {
 	Labels    map[string]string `json:"labels,omitempty"`    // of the pods
 	Selector  map[string]string `json:"selector,omitempty"`  // of a Service
 	NodePorts []NodePort        `json:"nodePorts,omitempty"` // of a Service, those its author chose
+	Uses      map[string]int64  `json:"uses,omitempty"`      // by what a quota may bound: cpu in thousandths, memory in bytes, else how many
 }
 
 // Ref is one mention of a ConfigMap or Secret in a pod template; the namespace is the object's own.
@@ -41,7 +42,7 @@ type NodePort struct {
 
 // factsOf reads the facts of an object, defaulted.
 func factsOf(obj kube.Object) Facts {
-	var f Facts
+	f := Facts{Uses: usesOf(obj)}
 	switch o := obj.(type) {
 	case *corev1.ConfigMap:
 		f.Keys = append(sortedKeys(o.Data), sortedKeys(o.BinaryData)...)

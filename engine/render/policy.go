@@ -13,7 +13,8 @@ var policyFields = []string{"after", "gates", "hotfix", "promote", "same"}
 
 // policyOf reads them, with their places.
 func policyOf(name string, v cue.Value, c *valueProblems) (Policy, error) {
-	p := Policy{Lines: map[string]int{}}
+	at := pathString([]string{"environments", name})
+	p := Policy{Lines: map[string]int{}, NodesAt: at + ".nodes", QuotaAt: at + ".quota"}
 	fields := map[string]json.RawMessage{}
 	p.note(c, []string{"environments", name})
 	for _, f := range policyFields {
@@ -33,7 +34,7 @@ func policyOf(name string, v cue.Value, c *valueProblems) (Policy, error) {
 		p.walk(c, []string{"environments", name, f}, decoded)
 	}
 	if len(fields) == 0 {
-		return Policy{}, nil
+		return p, nil
 	}
 	b, err := json.Marshal(fields)
 	p.JSON = b

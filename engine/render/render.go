@@ -21,6 +21,8 @@ type Environment struct {
 	NoSecrets  bool              // it gets none of what is sealed in secrets/, as a preview of a fork
 	DenyEgress bool              // its pods may speak to each other alone, as those of a preview of a fork
 	Restricted bool              // pods are held to the Pod Security Standard "restricted", whatever Allow says
+	Nodes      map[string]string // labels of the nodes that its pods may run on; none: every node
+	Quota      map[string]string // what it may ask for in all, as Kubernetes' spec.hard: resource -> quantity
 
 	Policy Policy // who may move it, and when: nothing that is rendered depends on it
 }
@@ -31,6 +33,13 @@ type Policy struct {
 	Lines map[string]int // of their fields in shoal.cue, by path: "environments.production.gates.soak"
 	// Previews is what shoal.cue says of previews, for package preview to read: each environment of a repository has it; nil: nothing.
 	Previews []byte
+	// NodesAt and QuotaAt are where shoal.cue says Environment.Nodes and Quota: "environments.dev.nodes", "previews.each".
+	NodesAt, QuotaAt string
+}
+
+// OfPreview is the policy of a preview, in a repository whose environments have p: none but where its limits stand.
+func (p Policy) OfPreview() Policy {
+	return Policy{Lines: p.Lines, NodesAt: "previews.nodes", QuotaAt: "previews.each"}
 }
 
 // Line is where a field stands in shoal.cue, or else the nearest above it that stands there; 0: none does.

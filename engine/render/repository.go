@@ -105,6 +105,7 @@ func decodeEnvironments(v cue.Value, c *valueProblems) ([]Environment, Problems)
 			Namespaces            map[string]string
 			Atomic                bool
 			Allow                 []string
+			Nodes                 map[string]string
 		}
 		name := it.Selector().Unquoted()
 		if err := it.Value().Decode(&d); err != nil {
@@ -119,9 +120,14 @@ func decodeEnvironments(v cue.Value, c *valueProblems) ([]Environment, Problems)
 			c.add(err)
 			continue
 		}
-		out = append(out, Environment{
-			Name: name, Ref: d.Ref, Class: d.Class, Namespace: d.Namespace, Namespaces: d.Namespaces, Atomic: d.Atomic, Allow: d.Allow, Policy: policy,
-		})
+		e := Environment{
+			Name: name, Ref: d.Ref, Class: d.Class, Namespace: d.Namespace, Namespaces: d.Namespaces, Atomic: d.Atomic, Allow: d.Allow, Nodes: d.Nodes, Policy: policy,
+		}
+		if err := limitsOf(&e, it.Value(), c); err != nil {
+			c.add(err)
+			continue
+		}
+		out = append(out, e)
 	}
 	if len(c.out) > 0 {
 		return nil, bounded(c.out, "")
