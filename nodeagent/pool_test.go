@@ -83,6 +83,62 @@ func TestFeature_V5_PodsSayTheirNodes(t *testing.T) {
 	})
 }
 
+// TestFault_P2_BiggerQuota: what a preview may ask for, and where it runs, is what the base says (F-P3), whatever the pull request brings. One that
+// asks for more is refused, says so, and comes in after a push that asks for less.
+func TestFault_P2_BiggerQuota(t *testing.T) {
+	s := newPreviewed(t, `{"from": "pulls", "quota": 3, "nodes": {"pool": "cheap"}, "each": {"pods": 2, "services": "1"}}`)
+	big := s.pull(1, replicas("web", 3))
+	hostile := dev
+	hostile.Policy.Previews = []byte(`{"from": "pulls", "quota": 3, "each": {"pods": 500}}`)
+	s.u.declared[big] = []render.Environment{hostile}
+	s.step("a pull request that asks for more, and brings a bigger quota", "pr-1 shows 3, does not run it")
+	says := func(want string) {
+		t.Helper()
+		all, err := s.n.Previews(t.Context())
+		if err != nil || len(all.Previews) != 1 || strings.Join(all.Previews[0].Problems, "\n") != want {
+			t.Errorf("%+v, %v; want %s", all.Previews, err, want)
+		}
+	}
+	says("shoal.cue: previews.each.pods: quota: environment pr-1 would have 3 of pods, and may have 2: Deployment pr-1/web has 3 (apps/web/web.yaml:1)")
+	s.pull(1, replicas("web", 2))
+	s.step("a push that asks for less", "pr-1 shows 4")
+	says("")
+	for p := range s.m.ring.State.Pods().Values() {
+		if p.Environment == "pr-1" && (p.Node != "" || !strings.Contains(p.Reason, "node selector pool=cheap does not match")) {
+			t.Errorf("pod %s: %s %s", p.Name, p.Node, p.Reason)
+		}
+	}
+	foreign := strings.Replace(deployment("web"), "spec: {containers", "spec: {nodeSelector: {pool: production}, containers", 1)
+	s.pull(1, foreign)
+	s.step("a push that asks for other nodes", "pr-1 shows 5")
+	all, _ := s.n.Previews(t.Context())
+	if got := strings.Join(all.Previews[0].Problems, "\n"); !strings.Contains(got, "nodes/foreign: asks for pool=production, and environment pr-1 runs on nodes with pool=cheap only") {
+		t.Errorf("problems: %s", got)
+	}
+}
+
+// What the base says becomes another: the preview is merged with that, and its row in the ledger, by which every node renders it, says so. Nothing
+// is written while nothing changes.
+func TestFeature_V5_PreviewsFollowTheirRules(t *testing.T) {
+	s := newPreviewed(t, `{"from": "pulls", "quota": 3, "nodes": {"pool": "a"}, "each": {"pods": 1}}`)
+	s.pull(1, replicas("web", 2))
+	s.sees()
+	row := func() string {
+		p, ok := s.m.ring.State.Previews().Get("pr-1")
+		env := PreviewEnvironment(p.Environment)
+		return fmt.Sprint(ok, env.Nodes, env.Quota)
+	}
+	s.expect("at first", row(), "true map[pool:a] map[pods:1]")
+	writes := len(s.m.ring.Log)
+	s.sees()
+	if len(s.m.ring.Log) != writes {
+		t.Error("it is written again though nothing has changed")
+	}
+	s.policy(`{"from": "pulls", "quota": 3, "nodes": {"pool": "b"}, "each": {"pods": 2}}`)
+	s.step("by other rules", "pr-1 shows 3")
+	s.expect("merged with other rules", row(), "true map[pool:b] map[pods:2]")
+}
+
 // A node that comes late renders what came in before the quota was smaller, or there was one: it changes no object.
 func TestOwnRenderOfWhatIsOverItsQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -32,7 +32,11 @@ func (d *Deployer) previews(declared []render.Environment) (environments []rende
 		delete(shows, e.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(shows)) {
-		environments = append(environments, PreviewEnvironment(shows[name]))
+		env := PreviewEnvironment(shows[name])
+		if len(declared) > 0 {
+			env.Policy = declared[0].Policy.OfPreview()
+		}
+		environments = append(environments, env)
 	}
 	return environments, shows
 }
@@ -154,6 +158,7 @@ func (d *Deployer) mustSign(ctx context.Context, active *cluster.Environment) bo
 func PreviewEnvironment(p preview.Environment) render.Environment {
 	env := render.Environment{Name: p.Name, Ref: "refs/heads/" + p.Branch, Class: PreviewClass, Namespace: p.Name, NoSecrets: true}
 	env.DenyEgress, env.Restricted = p.Sandbox.DenyEgress, p.Sandbox.Restricted
+	env.Nodes, env.Quota, env.Policy = p.Nodes, p.Each, render.Policy{}.OfPreview()
 	if p.Number > 0 {
 		env.PR = strconv.Itoa(p.Number)
 		env.Ref = "refs/pull/" + env.PR + "/head"

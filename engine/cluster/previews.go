@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 
+	"github.com/shoal-dev/shoal/engine/kube"
 	"github.com/shoal-dev/shoal/engine/preview"
 )
 
@@ -38,6 +39,8 @@ func (t *tx) setPreview(e *preview.Environment) error {
 		return fmt.Errorf("preview %s: commit, head or base is no object id", e.Name)
 	case len(e.Branch) > maxText || len(e.Author) > maxText || len(e.Note) > maxText:
 		return fmt.Errorf("preview %s: branch, author and note have at most %d bytes", e.Name, maxText)
+	case len(kube.CheckNodes(e.Nodes))+len(kube.CheckQuota(e.Each)) > 0:
+		return fmt.Errorf("preview %s: its nodes or its quota are none", e.Name)
 	case !there && runs:
 		return fmt.Errorf("preview %s: there is an environment of that name", e.Name)
 	case !there && t.s.previews.Len() >= preview.MaxQuota:

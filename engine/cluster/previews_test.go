@@ -48,6 +48,10 @@ func TestFeature_V3_PreviewsLeaveNothing(t *testing.T) {
 	set("there is an environment of that name", func(e *preview.Environment) { e.Name = "dev" })
 	set("want a DNS label", func(e *preview.Environment) { e.Name = "../x" })
 
+	const none = "its nodes or its quota are none"
+	set(none, func(e *preview.Environment) { e.Name, e.Nodes = "pr-13", map[string]string{"a/b/c": "x"} })
+	set(none, func(e *preview.Environment) { e.Nodes, e.Each = nil, map[string]string{"pods": "1e-99999999"} })
+
 	r.Must(cluster.Input{Preview: &cluster.Preview{Drop: "pr-12", Why: "closed"}})
 	pods(1)
 	for _, table := range []int{r.State.Previews().Len(), r.State.Environments().Len() - 1, r.State.Objects().Len() - 1, r.State.Deployments().Len() - 1} {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shoal-dev/shoal/engine/kube"
+	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
@@ -23,6 +25,9 @@ type Policy struct {
 	Drafts    bool          `json:"drafts,omitempty"`    // drafts get a preview too
 	Pin       string        `json:"pin,omitempty"`       // label: TTL does not count; "": there is none
 	Forks     Forks         `json:"forks,omitzero"`
+	// Nodes are labels of the nodes that previews run on, Each is what one may ask for: resource -> quantity.
+	Nodes map[string]string `json:"nodes,omitempty"`
+	Each  map[string]string `json:"each,omitempty"`
 }
 
 // Forks says whether pull requests of forks get a preview.
@@ -61,6 +66,12 @@ func (p Policy) Check() []string {
 	}
 	if p.PerAuthor < 0 || p.PerAuthor > MaxQuota {
 		bad("perAuthor", "expected 0 to 500")
+	}
+	for _, f := range kube.CheckNodes(p.Nodes) {
+		bad(render.FieldPath("nodes", f.Path), f.Text)
+	}
+	for _, f := range kube.CheckQuota(p.Each) {
+		bad(render.FieldPath("each", f.Path), f.Text)
 	}
 	return out
 }

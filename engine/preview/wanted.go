@@ -29,6 +29,9 @@ type Environment struct {
 	Asleep  bool      `json:"asleep,omitempty"` // its pods stop until somebody asks for it
 	Sandbox Sandbox   `json:"sandbox,omitzero"`
 	Note    string    `json:"note,omitempty"` // why it does not show the newest head
+	// Nodes are labels of the nodes that it may run on, as the base said when Commit was made; Each is what it may ask for, as the base says now.
+	Nodes map[string]string `json:"nodes,omitempty"`
+	Each  map[string]string `json:"each,omitempty"`
 }
 
 // Have is a preview that is there.
@@ -319,8 +322,9 @@ func (w *wanting) result() Result {
 		env := c.env
 		env.Changed = w.now
 		h, there := w.have[env.Name]
+		env.Nodes, env.Each = w.in.Policy.Nodes, w.in.Policy.Each
 		if there && h.Commit == env.Commit {
-			env.Changed = h.Changed
+			env.Changed, env.Nodes = h.Changed, h.Nodes // who renders it anew comes to what it was
 		}
 		if idle := w.in.Policy.Idle.Milliseconds(); idle > 0 {
 			since := max(env.Changed, h.Asked) // who pushed will look

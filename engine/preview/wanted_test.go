@@ -208,6 +208,40 @@ func TestFault_P1_Approval(t *testing.T) {
 	}
 }
 
+// TestFeature_V5_RulesOfPreviews: what a preview may ask for is what the base says now; its nodes are those of when its commit was made, or who
+// renders it later would come to something else than what runs.
+func TestFeature_V5_RulesOfPreviews(t *testing.T) {
+	in := Input{Policy: Policy{From: FromPulls, Quota: 5, Nodes: map[string]string{"pool": "a"}, Each: map[string]string{"pods": "1"}}, Pulls: []Pull{pull(1, "ada")}, Complete: true}
+	rules := func(want string) {
+		t.Helper()
+		r := Wanted(in, now)
+		if got := fmt.Sprint(r.Environments[0].Nodes, r.Environments[0].Each); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		in.Have = having(r)
+	}
+	rules("map[pool:a] map[pods:1]")
+	in.Policy.Nodes, in.Policy.Each = map[string]string{"pool": "b"}, map[string]string{"pods": "2"}
+	rules("map[pool:a] map[pods:2]")
+	in.Pulls[0].Merge.Commit = commit("merged anew")
+	rules("map[pool:b] map[pods:2]")
+	in.Policy.Nodes, in.Policy.Each = nil, nil
+	in.Pulls[0].Head, in.Pulls[0].Merge = commit("pushed"), Merged{Head: commit("pushed"), Conflicts: []string{"a"}}
+	rules("map[pool:b] map[]") // it goes on with what it showed
+}
+
+func TestRulesAreChecked(t *testing.T) {
+	p := Policy{From: FromPulls, Nodes: map[string]string{"a/b/c": ""}, Each: map[string]string{"pods": "1.5", "requests.cpu": "x", "gpus": "1"}}
+	got := strings.Join(p.Check(), "\n")
+	for _, want := range []string{
+		`previews.nodes."a/b/c": is no key of a label`, "previews.each.pods: 1.5 is no whole number", `previews.each."requests.cpu": "x" is no quantity`, "previews.each.gpus: no quota is kept of it",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s\nwant\n%s", got, want)
+		}
+	}
+}
+
 // TestFault_P4_Names: whatever a branch is called, its preview's name is a label that no other branch has.
 func TestFault_P4_Names(t *testing.T) {
 	seen := map[string]string{}

@@ -1,6 +1,8 @@
 package promote_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/shoal-dev/shoal/engine/promote"
@@ -28,5 +30,29 @@ func TestRepositoryNamesTheLine(t *testing.T) {
 		if _, problems := promote.Repository([]render.Environment{bad, dev}); problems.Error() != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", c.json, problems.Error(), c.want)
 		}
+	}
+}
+
+// What previews may ask for is read as it was written, numbers and texts alike; nothing is no map, so that a row of the ledger stays what it is.
+func TestPreviewsHaveLimits(t *testing.T) {
+	env := render.Environment{Name: "dev", Policy: render.Policy{Lines: map[string]int{"previews.each": 9}}}
+	env.Policy.Previews = []byte(`{"from": "pulls", "quota": 3, "nodes": {}, "each": {}}`)
+	p, ok, problems := promote.Previews([]render.Environment{env}, "refs/heads/main")
+	if !ok || len(problems) > 0 || p.Nodes != nil || p.Each != nil {
+		t.Errorf("%+v %v", p, problems)
+	}
+	env.Policy.Previews = []byte(`{"from": "pulls", "quota": 3, "nodes": {"pool": "a"}, "each": {"pods": 20, "requests.cpu": "500m", "limits.cpu": 1.5, "services": "2"}}`)
+	p, _, problems = promote.Previews([]render.Environment{env}, "refs/heads/main")
+	if got := fmt.Sprint(p.Nodes, p.Each); got != "map[pool:a] map[limits.cpu:1.5 pods:20 requests.cpu:500m services:2]" || len(problems) > 0 {
+		t.Errorf("%s %v", got, problems)
+	}
+	env.Policy.Previews = []byte(`{"from": "pulls", "quota": 3, "each": {"requests.cpu": "1e-99999999", "pods": true}}`)
+	if _, _, problems = promote.Previews([]render.Environment{env}, "refs/heads/main"); len(problems) == 0 {
+		t.Error("true is no quantity")
+	}
+	env.Policy.Previews = []byte(`{"from": "pulls", "quota": 3, "each": {"requests.cpu": "1e-99999999"}}`)
+	if _, _, problems = promote.Previews([]render.Environment{env}, "refs/heads/main"); len(problems) != 1 ||
+		!strings.HasPrefix(problems[0].String(), `shoal.cue:9: previews.each."requests.cpu": Invalid value: a quantity must have`) {
+		t.Error(problems)
 	}
 }

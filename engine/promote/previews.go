@@ -23,6 +23,8 @@ func Previews(environments []render.Environment, base string) (p preview.Policy,
 		TTL, Idle        Duration
 		Drafts           bool
 		Forks            preview.Forks
+		Nodes            map[string]string
+		Each             map[string]render.Quantity
 	}
 	dec := json.NewDecoder(bytes.NewReader(said.Previews))
 	dec.DisallowUnknownFields()
@@ -32,6 +34,15 @@ func Previews(environments []render.Environment, base string) (p preview.Policy,
 	p = preview.Policy{
 		From: d.From, Base: d.Base, TTL: time.Duration(d.TTL), Quota: d.Quota, PerAuthor: d.PerAuthor, Idle: time.Duration(d.Idle),
 		Drafts: d.Drafts, Pin: d.Pin, Forks: d.Forks,
+	}
+	if len(d.Nodes) > 0 {
+		p.Nodes = d.Nodes
+	}
+	for name, quantity := range d.Each {
+		if p.Each == nil {
+			p.Each = map[string]string{}
+		}
+		p.Each[name] = string(quantity)
 	}
 	if p.Base == "" {
 		p.Base = strings.TrimPrefix(base, "refs/heads/")
