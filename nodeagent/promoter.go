@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
+	"github.com/shoal-dev/shoal/engine/desired"
 	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
@@ -20,10 +21,14 @@ import (
 type Lander interface {
 	// Land moves ref from old ("" creates it) to a commit, given by its raw bytes, whose tree and parents the repository has, by
 	// compare-and-swap, and returns its id.
+	// An error that is ErrMoved says that ref is not at old; Head tells then where it is.
 	Land(ctx context.Context, ref string, old source.ID, raw []byte) (source.ID, error)
 	// Expand is the commit whose id begins with at least 4 hex digits.
 	Expand(ctx context.Context, prefix string) (source.ID, error)
 }
+
+// ErrMoved says that a branch is not where it was thought to be.
+var ErrMoved = errors.New("somebody else has moved it meanwhile")
 
 // Person is who commits what the ring makes.
 var Person = source.Person{Name: "shoal", Email: "shoal@localhost"}
@@ -32,7 +37,8 @@ var Person = source.Person{Name: "shoal", Email: "shoal@localhost"}
 const maxComing = 100
 
 // Promote makes the commit that moves an environment, if its gates are open: a promotion, a rollback, a hotfix, a pin. It is pushed by
-// compare-and-swap; what is on the branch is then judged like any commit there.
+// compare-and-swap; what is on the branch is then judged like any commit there. What was made for the same request before, by whomever, is
+// found again, and not made twice.
 func (n *Node) Promote(ctx context.Context, req api.PromoteRequest) (api.Promoted, error) {
 	d := n.Deployer
 	m, err := d.motion(ctx, req)
@@ -59,7 +65,21 @@ func (n *Node) Promote(ctx context.Context, req api.PromoteRequest) (api.Promote
 	if held, err := d.opt.Claims.Held(ctx); err != nil || held != "" {
 		return out, errors.Join(err, errors.New(held))
 	}
+	if m.made(req) {
+		return m.found(out), nil
+	}
+	if why := m.stale(req); why != nil {
+		return out, why
+	}
+	if m.would != nil { // it would not come in
+		if refused := desired.Guard(m.would.before, m.would.built.Set, d.allowed(m, req)); len(refused) > 0 {
+			return out, fmt.Errorf("%w; --allow-delete says that it is meant", refused)
+		}
+	}
 	id, err := d.make(ctx, m, req)
+	if errors.Is(err, ErrMoved) {
+		return d.overtaken(ctx, m, req, out, err)
+	}
 	if err != nil {
 		return out, err
 	}
@@ -132,6 +152,12 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	if a.Act == promote.Hotfix {
 		m.asked.of = m.of.ID
 	}
+	if m.made(req) && (m.asked.active == nil || m.asked.active.Commit != m.tip.ID) {
+		m.asked.tip = "" // as it was judged when it was made: its own pin does not hold it
+		if first := m.tip.Parents[0]; first != m.of.ID {
+			m.asked.tip = first
+		}
+	}
 	facts, err := d.factsOf(ctx, m.asked)
 	if err != nil {
 		return nil, err
@@ -143,7 +169,7 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	}
 	m.answer = api.Promoted{
 		Act: a.Act, Environment: req.Environment, From: a.From, Ref: m.env.Ref, Source: string(m.of.ID),
-		Verdict: s.Judge(req.Environment, claim, d.ringTime()),
+		Render: string(a.Render), Over: cmp.Or(string(m.tip.ID), api.OverNothing), Verdict: s.Judge(req.Environment, claim, d.ringTime()),
 	}
 	if active := m.asked.active; active != nil {
 		m.answer.Active = string(active.Commit)
@@ -215,7 +241,7 @@ func (d *Deployer) understand(ctx context.Context, s *cluster.State, m *motion, 
 		if of == "" {
 			of = run.Commit
 		}
-		a.Source, a.Render = of, run.Render
+		a.Source, a.Render = of, cmp.Or(desired.Digest(req.Render), run.Render)
 	case promote.Rollback:
 		if of == "" {
 			if of, err = before(s, req.Environment); err != nil {
@@ -228,6 +254,9 @@ func (d *Deployer) understand(ctx context.Context, s *cluster.State, m *motion, 
 			return errors.New("a hotfix: which commit? expected the one that has the change")
 		}
 		a.Waived = slices.Compact(slices.Sorted(slices.Values(req.Waive)))
+		if brings := m.tip.Parents; len(brings) == 2 && brings[1] == of {
+			break // it was made before
+		}
 		if relation, err := d.opt.Source.Relate(ctx, m.tip.ID, of); err != nil || relation != source.Forward {
 			return errors.Join(fmt.Errorf("commit %s does not stand on top of %s of %s: it would take back what it does not have", of.Short(), m.tip.ID.Short(), branch(m.env.Ref)), err)
 		}
@@ -286,13 +315,10 @@ func before(s *cluster.State, environment string) (source.ID, error) {
 	return "", fmt.Errorf("%s has run nothing else, as far as is known; name a commit with --to", environment)
 }
 
-// make makes the commit and puts it onto the environment's branch. One that was made before for the same request is found again.
+// make makes the commit and puts it onto the environment's branch.
 func (d *Deployer) make(ctx context.Context, m *motion, req api.PromoteRequest) (source.ID, error) {
 	a := m.asked.ask
 	a.Evidence = m.answer.Verdict.Evidence
-	if id, ok := promote.Find(a.Request, []source.Commit{m.tip}); ok {
-		return id, nil
-	}
 	who := Person
 	who.When = time.UnixMilli(d.ringTime()).UTC().Truncate(time.Second)
 	c, err := promote.Make(req.Environment, a, body(m), m.tip, m.of, who)

@@ -196,7 +196,7 @@ func (p *Promoting) from(ctx context.Context, s *cluster.State, e promote.Enviro
 			}
 			continue
 		}
-		req.DryRun = false
+		req.DryRun, req.Render, req.Over = false, m.answer.Render, m.answer.Over
 		if _, err := p.opt.Node.Promote(ctx, req); err != nil {
 			p.tell(ctx, e.Name, r.Commit, err)
 		}

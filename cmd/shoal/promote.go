@@ -167,7 +167,8 @@ func (a *asking) run(cmd *cobra.Command) error {
 	if goOn && text && !a.yes && isTerminal(out) && !confirm(cmd, fmt.Sprintf("%s %s?", p.Act, p.Environment)) {
 		return nil
 	}
-	if goOn {
+	if goOn { // what was shown, whatever goes by that name now
+		a.req.Source, a.req.Render, a.req.Over = p.Source, p.Render, p.Over
 		if p, err = client.Promote(ctx, a.req); err != nil {
 			return err
 		}
@@ -176,6 +177,8 @@ func (a *asking) run(cmd *cobra.Command) error {
 		if err := a.g.print(out, p, nil); err != nil {
 			return err
 		}
+	} else if p.Found {
+		fmt.Fprintf(out, "commit %.12s is on %s already, made by %s\n", p.Commit, strings.TrimPrefix(p.Ref, "refs/heads/"), cmp.Or(p.By, "somebody"))
 	} else if p.Commit != "" {
 		fmt.Fprintf(out, "commit %.12s is on %s\n", p.Commit, strings.TrimPrefix(p.Ref, "refs/heads/"))
 	}
@@ -191,6 +194,7 @@ func (a *asking) run(cmd *cobra.Command) error {
 // awaitGates asks again until the gates are open, if that is wanted.
 func (a *asking) awaitGates(ctx context.Context, client *api.Client, dry api.PromoteRequest, p api.Promoted, progress io.Writer) (api.Promoted, error) {
 	said := ""
+	dry.Source, dry.Render = p.Source, p.Render // the commit that was meant, though FROM goes on to another
 	for a.wait && p.Verdict.State == promote.Waiting && !p.Already {
 		var texts []string
 		for _, g := range p.Verdict.Blocks() {

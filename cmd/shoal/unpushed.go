@@ -33,7 +33,12 @@ func (m *machine) keepForLater(ctx context.Context, ref string, old, id source.I
 	if err := m.held(ctx, []source.RefUpdate{{Name: ref, Old: old, New: id}}); err != nil {
 		return errors.Join(failed, err)
 	}
-	before, _ := m.unpushedRef(ref)
+	before, there := m.unpushedRef(ref)
+	if there && before != old { // unless the forge has that one, and more, somebody else has made a commit meanwhile
+		if has, err := m.mirror.IsAncestor(ctx, before, old); err != nil || !has {
+			return errors.Join(gitsync.ErrMoved, err)
+		}
+	}
 	out, err := m.ledger.Append(ctx, cluster.Input{Push: &cluster.Push{Refs: []cluster.Ref{{Name: ref, Old: before, New: id}}}})
 	if err == nil && out.Rejected != "" {
 		err = errors.New(out.Rejected)

@@ -206,6 +206,7 @@ func TestFault_P6_OnceOnly(t *testing.T) {
 	tip := source.Commit{ID: id("tip"), Tree: id("old tree")}
 	of := source.Commit{ID: id("commit"), Tree: id("new tree")}
 	a := asks()["promotion"]
+	a.PinUntil, a.Reason = 1_900_000_000_000, "it is watched"
 	a.Request = Request("production", tip.ID, a)
 	made := func() source.Commit {
 		c, err := Make("production", a, "body", tip, of, who)
@@ -223,15 +224,29 @@ func TestFault_P6_OnceOnly(t *testing.T) {
 	if first.ID != second.ID || first.Tree != of.Tree || len(first.Parents) != 2 || first.Parents[0] != tip.ID || first.Parents[1] != of.ID {
 		t.Errorf("%+v\n%+v", first, second)
 	}
-	history := []source.Commit{{ID: id("later"), Message: "x"}, first, tip}
-	if got, ok := Find(a.Request, history); !ok || got != first.ID {
-		t.Errorf("found %s, %v", got, ok)
-	}
-	if got, ok := Find(Request("production", id("another tip"), a), history); ok {
-		t.Errorf("found %s for another request", got)
-	}
-	if _, ok := Find("", []source.Commit{{Message: "x"}}); ok {
-		t.Error("no request was found")
+	for what, tt := range map[string]struct {
+		want   bool
+		change func(a *Ask, tip, of *source.Commit)
+	}{
+		"the same again":          {true, func(*Ask, *source.Commit, *source.Commit) {}},
+		"somebody else asks":      {true, func(a *Ask, _, _ *source.Commit) { a.By, a.Evidence = "bob", nil }},
+		"the pin a minute later":  {true, func(a *Ask, _, _ *source.Commit) { a.PinUntil += 60_000 }},
+		"another pin":             {false, func(a *Ask, _, _ *source.Commit) { a.PinUntil += 3_600_000 }},
+		"no pin":                  {false, func(a *Ask, _, _ *source.Commit) { a.PinUntil = 0 }},
+		"another commit comes in": {false, func(a *Ask, _, of *source.Commit) { a.Source, of.ID = id("newer"), id("newer") }},
+		"another render":          {false, func(a *Ask, _, _ *source.Commit) { a.Render = "" }},
+		"a tree made by hand":     {false, func(_ *Ask, tip, _ *source.Commit) { tip.Tree = id("by hand") }},
+		"somebody went on": {false, func(_ *Ask, tip, _ *source.Commit) {
+			*tip = source.Commit{ID: id("later"), Tree: of.Tree, Message: "x", Parents: []source.ID{first.ID}}
+		}},
+		"a merge by hand": {false, func(_ *Ask, tip, _ *source.Commit) { tip.Parents = []source.ID{id("elsewhere"), of.ID} }},
+		"nothing yet":     {false, func(_ *Ask, tip, _ *source.Commit) { *tip = source.Commit{} }},
+	} {
+		again, at, comes := a, first, of
+		tt.change(&again, &at, &comes)
+		if got := Made("production", again, at, comes); got != tt.want {
+			t.Errorf("%s: made %v, want %v", what, got, tt.want)
+		}
 	}
 	for name, change := range map[string]func(a *Ask, tip, of *source.Commit){
 		"promotion: commit aaaa was given":   func(_ *Ask, _, of *source.Commit) { of.ID = "aaaa" },

@@ -48,20 +48,40 @@ func Make(environment string, a Ask, body string, tip, of source.Commit, who sou
 }
 
 // Request names an act: what is asked of which tip. Whoever tries again, because an answer was lost or a leader died, comes
-// to the same name, and finds by it whether the commit was made (Find).
+// to the same name, and finds by it whether the commit was made (Made).
 func Request(environment string, tip source.ID, a Ask) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "shoal request 1\n%q %q %q %q %q %q %d %q\n", environment, tip, a.Act, a.From, a.Source, a.Waived, a.PinUntil, a.Render))
 	return hex.EncodeToString(sum[:16])
 }
 
-// Find looks for the commit that carries a request out, among commits of its environment's branch.
-func Find(request string, commits []source.Commit) (source.ID, bool) {
-	for _, c := range commits {
-		if a, err := Read(c.Message); err == nil && request != "" && a.Request == request {
-			return c.ID, true
-		}
+// sameTry is by how much the pins of two tries may differ, ms: who says "for 24h" again says another time.
+const sameTry = 10 * 60 * 1000
+
+// Made tells whether tip, the newest commit of an environment's branch, is what a asks for: somebody has made it on the commit before it for
+// the same request. Its tree is to be that of of, the commit that comes in.
+func Made(environment string, a Ask, tip, of source.Commit) bool {
+	if a.Act != Promotion && a.Act != Rollback && a.Act != Hotfix || tip.ID == "" || tip.Tree != of.Tree {
+		return false
 	}
-	return "", false
+	found, err := Read(tip.Message)
+	if err != nil || found.Act != a.Act || found.Request == "" {
+		return false
+	}
+	before := source.ID("")
+	parents := tip.Parents
+	if a.Act != Rollback { // the last one is what comes in
+		if len(parents) == 0 || parents[len(parents)-1] != of.ID {
+			return false
+		}
+		parents = parents[:len(parents)-1]
+	}
+	if len(parents) > 0 {
+		before = parents[0]
+	}
+	if d := a.PinUntil - found.PinUntil; a.PinUntil != 0 && found.PinUntil != 0 && d >= -sameTry && d <= sameTry {
+		a.PinUntil = found.PinUntil
+	}
+	return Request(environment, before, a) == found.Request
 }
 
 // Exact names what an environment runs at a commit: its render and the digests that its images' tags were resolved to

@@ -24,7 +24,14 @@ type PromoteRequest struct {
 	Waive       []string    `json:"waive,omitempty"`       // hotfix: gates
 	AllowDelete string      `json:"allowDelete,omitempty"` // a number, or "all": objects that may go
 	DryRun      bool        `json:"dryRun,omitempty"`      // makes no commit
+	// Render and Over are what was shown: what From ran at Source, and the commit of the branch that it was to come over, or
+	// OverNothing. What is not so any more is refused. "": whatever it is.
+	Render string `json:"render,omitempty"`
+	Over   string `json:"over,omitempty"`
 }
+
+// OverNothing stands for the commit of a branch that there is not yet.
+const OverNothing = "nothing"
 
 // Promoted is what became of it.
 type Promoted struct {
@@ -34,7 +41,11 @@ type Promoted struct {
 	Ref         string          `json:"ref"`
 	Active      string          `json:"active,omitempty"` // commit that runs in the environment
 	Source      string          `json:"source,omitempty"` // that comes in
+	Render      string          `json:"render,omitempty"` // what From ran at Source
+	Over        string          `json:"over,omitempty"`   // commit of the branch that it comes over, or OverNothing
 	Commit      string          `json:"commit,omitempty"` // that was made; "": none was
+	Found       bool            `json:"found,omitempty"`  // Commit was there: a try before, or somebody at the same time, has made it
+	By          string          `json:"by,omitempty"`     // who made what was found
 	Already     bool            `json:"already,omitempty"`
 	Coming      []ComingCommit  `json:"coming,omitempty"` // newest first, at most 100
 	More        int             `json:"more,omitempty"`   // that are not listed
