@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/desired"
+	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
 )
@@ -66,7 +67,7 @@ func (d *Deployer) activate(ctx context.Context, env render.Environment, pass *p
 	if decided {
 		return decision.Refused, d.await(ctx, env.Name, decision)
 	}
-	in.Images = d.fix(ctx, v, active)
+	in.Images = d.fix(ctx, v, active, d.ranWith(env.Name, pass.claim))
 	if v.held, err = d.held(ctx, env.Name, commit); v.held != "" || err != nil { // the repository was read since
 		return "", err
 	}
@@ -172,9 +173,27 @@ func (d *Deployer) missing(next *desired.Set, apps []Rendered) (put [][]byte, er
 	return put, nil
 }
 
-// fix resolves the tags of images once for the whole ring, so that all replicas run one digest. An app that did
-// not change keeps what it has; a reference that cannot be resolved now is left to the nodes.
-func (d *Deployer) fix(ctx context.Context, v *Verdict, active *cluster.Environment) map[string]string {
+// ranWith is what the tags of images stood for where what comes in has run: what is promoted or gone back to is what ran, though its tags
+// have moved since, and also where nobody can be asked for them now.
+func (d *Deployer) ranWith(environment string, c *cluster.Claim) (known map[string]string) {
+	if c == nil || c.Ask.Act != promote.Promotion && c.Ask.Act != promote.Rollback {
+		return nil
+	}
+	from := environment
+	if c.Ask.Act == promote.Promotion {
+		from = c.Ask.From
+	}
+	d.opt.Ledger.View(func(s *cluster.State) {
+		if run, ok := runOf(s, from, c.Ask.Source); ok {
+			known = run.Images
+		}
+	})
+	return known
+}
+
+// fix resolves the tags of images once for the whole ring, so that all replicas run one digest. What is known of them stays; so does what an app
+// has that did not change. A reference that cannot be resolved now is left to the nodes.
+func (d *Deployer) fix(ctx context.Context, v *Verdict, active *cluster.Environment, known map[string]string) map[string]string {
 	images := map[string]string{}
 	if active != nil && len(v.Held) > 0 {
 		maps.Copy(images, active.Images) // what held apps run is not among the new references
@@ -186,9 +205,13 @@ func (d *Deployer) fix(ctx context.Context, v *Verdict, active *cluster.Environm
 		if strings.Contains(ref, "@sha256:") {
 			continue
 		}
-		if active != nil && active.Images[ref] != "" {
+		has := known[ref]
+		if has == "" && active != nil {
+			has = active.Images[ref]
+		}
+		if has != "" {
 			mu.Lock() // others are being resolved
-			images[ref] = active.Images[ref]
+			images[ref] = has
 			mu.Unlock()
 			continue
 		}

@@ -261,3 +261,39 @@ func TestFault_P7_WhatWasShown(t *testing.T) {
 		}
 	})
 }
+
+// TestFault_P7_TheImagesThatRan: a promotion is of the very images that ran, though a tag has moved since, and so is what is gone back to; a
+// registry need not answer for either.
+func TestFault_P7_TheImagesThatRan(t *testing.T) {
+	digest := func(c string) string { return "sha256:" + strings.Repeat(c, 64) }
+	synctest.Test(t, func(t *testing.T) {
+		p := newPromotes(t, intoProd)
+		images := func(environment, ref, want string) {
+			t.Helper()
+			if active := p.d.active(environment); active == nil || active.Images[ref] != want {
+				t.Errorf("%s runs %+v, want %s as %s", environment, active, ref, want)
+			}
+		}
+		p.u.images = map[string]string{"web:v2": digest("a")}
+		p.web("v2")
+		p.commit("", "two")
+		p.sees()
+		images("dev", "web:v2", digest("a"))
+		p.u.images["web:v2"] = digest("b") // somebody pushes to the tag
+		p.expect("promoted", p.ask(api.PromoteRequest{}), "made")
+		p.look()
+		images("prod", "web:v2", digest("a"))
+
+		p.u.images["web:v3"] = digest("c")
+		p.web("v3")
+		p.commit("", "three")
+		p.sees()
+		p.u.images = nil // the registry is away
+		p.expect("promoted", p.ask(api.PromoteRequest{}), "made")
+		p.look()
+		images("prod", "web:v3", digest("c"))
+		p.expect("undone", p.ask(api.PromoteRequest{Act: promote.Rollback}), "made")
+		p.look()
+		images("prod", "web:v2", digest("a"))
+	})
+}

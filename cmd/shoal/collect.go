@@ -72,27 +72,67 @@ func wantedImages(s *cluster.State, content desired.Content) (map[string]bool, e
 		for ref, digest := range e.Images {
 			wanted[ref], wanted[digest] = true, true
 		}
+		for _, digest := range goBackTo(s, e.Name) {
+			wanted[digest] = true
+		}
 	}
 	for o := range s.Objects().Values() {
 		if o.Template == "" {
 			continue // it makes no pods
 		}
-		t, err := s.TemplateOf(o.Digest, content)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.Key, err)
+		if err := wantImagesOf(s, o.Key, o.Digest, content, wanted); err != nil {
+			return nil, err
 		}
-		for _, c := range slices.Concat(t.Spec.InitContainers, t.Spec.Containers) {
-			named, err := reference.ParseDockerRef(c.Image)
-			if err != nil {
-				continue // it can be pulled by nobody
+	}
+	for rs := range s.ReplicaSets().Values() {
+		if d, ok := s.Deployments().Get(rs.Owner.Key); ok && rs.Revision >= d.Revision-undoImages {
+			if err := wantImagesOf(s, rs.Key, rs.Object, content, wanted); err != nil {
+				return nil, err
 			}
-			wanted[named.String()] = true
-			if d, ok := named.(reference.Digested); ok {
-				wanted[d.Digest().String()] = true
+			for _, digest := range rs.Images {
+				wanted[digest] = true
 			}
 		}
 	}
 	return wanted, nil
+}
+
+// wantImagesOf adds the images of an object's pods.
+func wantImagesOf(s *cluster.State, key desired.Key, object desired.Digest, content desired.Content, wanted map[string]bool) error {
+	t, err := s.TemplateOf(object, content)
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	for _, c := range slices.Concat(t.Spec.InitContainers, t.Spec.Containers) {
+		named, err := reference.ParseDockerRef(c.Image)
+		if err != nil {
+			continue // it can be pulled by nobody
+		}
+		wanted[named.String()] = true
+		if d, ok := named.(reference.Digested); ok {
+			wanted[d.Digest().String()] = true
+		}
+	}
+	return nil
+}
+
+// undoImages is of how many versions before the one that runs the images stay on the nodes: a rollback waits for no registry.
+const undoImages = 2
+
+// goBackTo are the digests of the images of what an environment ran last, before what it runs now.
+func goBackTo(s *cluster.State, environment string) (digests []string) {
+	runs := slices.Collect(s.History(environment))
+	slices.Reverse(runs)
+	renders := map[desired.Digest]bool{}
+	for _, r := range runs {
+		if renders[r.Render] = true; len(renders) > undoImages+1 {
+			break
+		}
+		for _, digest := range r.Images {
+			digests = append(digests, digest)
+		}
+	}
+	return digests
 }
 
 // isLocal tells whether an image is of the ring's own store: it was pushed by people, and stays.

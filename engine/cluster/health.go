@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -125,6 +126,7 @@ func (t *tx) settleHealth() (more bool) {
 		now.Healthy = 0
 		if healthy {
 			now.Healthy = t.now
+			now.Proven = cmp.Or(now.Proven, t.now)
 		}
 		t.s.runs.set(&t.s, &now)
 		if healthy && t.queueVerifiers(name) {

@@ -118,7 +118,10 @@ type Environment struct {
 type Run struct {
 	Index uint64 `json:"index"` // of the Activate
 	promote.Run
-	Act promote.Act `json:"act"` // what brought it in
+	Act    promote.Act       `json:"act"`              // what brought it in
+	Images map[string]string `json:"images,omitempty"` // what the tags of its images stood for: it is promoted and gone back to with these
+	// Proven is when all of it was healthy for the first time, ms; 0: it never was.
+	Proven int64 `json:"proven,omitempty"`
 }
 
 // EvidenceValue is the last answer to a gate on one render of an environment.

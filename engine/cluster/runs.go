@@ -48,7 +48,7 @@ func (s *State) lastRun(environment string) (last *Run, ok bool) {
 // begun notes that an environment runs another commit from now on. Where nothing of it is another, not even an image, it has
 // been healthy for as long as before.
 func (t *tx) begun(a *Activate) {
-	now := &Run{Index: t.s.index, Act: promote.Plain, Run: promote.Run{
+	now := &Run{Index: t.s.index, Act: promote.Plain, Images: a.Images, Run: promote.Run{
 		Environment: a.Environment, Commit: a.Commit, Tree: a.Tree, Render: promote.Exact(a.D, a.Images), Since: t.now,
 	}}
 	if a.Claim != nil {
@@ -56,7 +56,7 @@ func (t *tx) begun(a *Activate) {
 	}
 	if last, ok := t.s.lastRun(a.Environment); ok {
 		if last.Render == now.Render {
-			now.Healthy = last.Healthy
+			now.Healthy, now.Proven = last.Healthy, last.Proven
 		}
 		was := *last
 		was.Until = t.now
