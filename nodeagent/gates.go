@@ -120,7 +120,7 @@ func (d *Deployer) judgeGates(ctx context.Context, env render.Environment, meta 
 
 // bare says that nothing is said of an environment that would rule anything.
 func bare(e promote.Environment) bool {
-	return !e.Gated() && e.Promote == "" && e.Same == nil && len(e.Hotfix.By)+len(e.Hotfix.Waive) == 0
+	return !e.Gated() && e.Promote == "" && e.RollbackAfter == 0 && e.Same == nil && len(e.Hotfix.By)+len(e.Hotfix.Waive) == 0
 }
 
 // judge asks the gates.

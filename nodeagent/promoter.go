@@ -96,6 +96,7 @@ type motion struct {
 	tip    source.Commit // on which the commit is made; the zero one: there is no branch yet
 	coming []source.Commit
 	owed   []promote.Debt
+	undone []promote.Undone
 	would  *imagined // nil: it was not rendered
 	answer api.Promoted
 }
@@ -162,7 +163,7 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	if err != nil {
 		return nil, err
 	}
-	m.owed = facts.Owed
+	m.owed, m.undone = facts.Owed, facts.Undone
 	claim := cluster.Claim{Declared: declared, Ask: *a, Facts: facts}
 	if err := d.foresee(ctx, s, m, &claim.Facts); err != nil {
 		return nil, err

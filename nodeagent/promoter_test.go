@@ -9,7 +9,11 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/enginetest"
 	"github.com/shoal-dev/shoal/engine/promote"
 	"github.com/shoal-dev/shoal/engine/render"
 	"github.com/shoal-dev/shoal/engine/source"
@@ -156,6 +160,7 @@ func TestFault_P6_RefusedIsNotRepeated(t *testing.T) {
 		step := func(what, commits string) {
 			t.Helper()
 			for range 3 {
+				time.Sleep(15 * time.Second)
 				p.ring.promote(t.Context())
 				p.sees()
 			}
@@ -295,5 +300,99 @@ func TestFault_P7_TheImagesThatRan(t *testing.T) {
 		p.expect("undone", p.ask(api.PromoteRequest{Act: promote.Rollback}), "made")
 		p.look()
 		images("prod", "web:v2", digest("a"))
+	})
+}
+
+// report has all pods of prod be ready, or not.
+func (p *promotes) report(ready bool) {
+	p.t.Helper()
+	p.m.ring.Now = time.Now().UnixMilli()
+	for _, pod := range p.m.ring.Pods() {
+		if pod.Environment == "prod" && pod.Deleting == 0 {
+			p.m.ring.Must(enginetest.Report(pod, corev1.PodRunning, ready))
+		}
+	}
+}
+
+// settings is a commit that is healthy as soon as it is there; a Deployment never is where no node runs its pods.
+func settings(text string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {text: %q}\n", text)
+}
+
+// TestFault_P8_TakenBack: what the ring has promoted and is not healthy in time is taken back to what was, by a commit that says why. It is not
+// promoted again, nor what was passed over before it; the next good one is. What was healthy once is left to people.
+func TestFault_P8_TakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPromotes(t, `prod env/prod dev ,"promote":"auto","rollbackAfter":"5m","gates":{"health":false}`+"\n")
+		push := func(text string) {
+			t.Helper()
+			p.write("web.yaml", text)
+			p.commit("", "next\n\nShoal-Allow-Delete: all")
+			p.sees()
+		}
+		work := func(d time.Duration) {
+			t.Helper()
+			time.Sleep(d)
+			for range 3 {
+				p.ring.takeBack(t.Context())
+				p.sees()
+				p.ring.promote(t.Context())
+				p.sees()
+			}
+		}
+		runs := func(what, rev string) {
+			t.Helper()
+			active := p.d.active("prod")
+			if active == nil {
+				t.Fatalf("%s: nothing runs", what)
+			}
+			if tree := p.git("rev-parse", string(active.Commit)+"^{tree}"); tree != p.git("rev-parse", rev+"^{tree}") {
+				t.Errorf("%s: %s does not run, but %s", what, rev, p.git("log", "-1", "--format=%B", string(active.Commit)))
+			}
+		}
+		work(time.Second)
+		runs("there is nothing to go back to", "main")
+		work(time.Hour)
+		runs("there is nothing to go back to", "main")
+
+		push(settings("one"))
+		work(time.Second)
+		push(settings("one") + "---\n" + deployment("web"))
+		work(time.Second)
+		runs("a bad one", "main")
+		work(4 * time.Minute)
+		runs("a bad one has its time", "main")
+		work(2 * time.Minute)
+		runs("a bad one after its time", "main~1")
+		if said := p.git("log", "-1", "--format=%B", "env/prod"); !strings.Contains(said, "Shoal-By: shoal\nShoal-Reason: not healthy 5m after it came in: Deployment web: ") {
+			t.Errorf("the commit says\n%s", said)
+		}
+		before := p.count("env/prod")
+		work(time.Hour)
+		if after := p.count("env/prod"); after != before {
+			t.Errorf("%s commits, there were %s", after, before)
+		}
+
+		push(settings("two"))
+		work(time.Second)
+		runs("the next good one", "main")
+		p.expect("pinned", p.ask(api.PromoteRequest{Act: promote.Pin, PinFor: 3_600_000, Reason: "audit"}), "made")
+		p.sees()
+		push(settings("passed over"))
+		push(settings("two") + "---\n" + deployment("web"))
+		p.expect("pin lifted", p.ask(api.PromoteRequest{Act: promote.Unpin}), "made")
+		p.sees()
+		work(time.Second)
+		runs("the newest", "main")
+		work(6 * time.Minute)
+		runs("that was taken back", "main~2")
+
+		// What was healthy falls ill an hour later.
+		push(settings("two") + "---\n" + deployment("web"))
+		work(time.Second)
+		p.report(true)
+		p.report(false)
+		work(time.Hour)
+		runs("one that was healthy", "main")
 	})
 }

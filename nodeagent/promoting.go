@@ -55,6 +55,7 @@ func (p *Promoting) Run(ctx context.Context) error {
 			continue
 		}
 		p.check(ctx)
+		p.takeBack(ctx)
 		p.promote(ctx)
 	}
 }
@@ -190,6 +191,8 @@ func (p *Promoting) from(ctx context.Context, s *cluster.State, e promote.Enviro
 			return false, next
 		case m.answer.Already:
 			return false, next
+		case slices.ContainsFunc(m.undone, func(u promote.Undone) bool { return u.Source == r.Commit }):
+			return false, next // somebody went back from it, and not to one that was passed over before it
 		case m.answer.Verdict.State != promote.Open:
 			if at := m.answer.Verdict.Next; at > 0 && (next == 0 || at < next) {
 				next = at

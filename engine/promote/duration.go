@@ -55,7 +55,8 @@ func (d Duration) String() string {
 	return s
 }
 
-func (d Duration) millis() int64 { return time.Duration(d).Milliseconds() }
+// Millis is how long it is, in ms.
+func (d Duration) Millis() int64 { return time.Duration(d).Milliseconds() }
 
 // elapsed prints a span of ms for people, to the second below an hour and to the minute above.
 func elapsed(ms int64) string {

@@ -26,6 +26,8 @@ type Environment struct {
 	Gates   Gates      `json:"gates,omitzero"`
 	Hotfix  HotfixRule `json:"hotfix,omitzero"`
 	Same    *Sameness  `json:"same,omitempty"`
+	// RollbackAfter is after how long the ring takes a promotion back that was never healthy; 0: it does not.
+	RollbackAfter Duration `json:"rollbackAfter,omitempty"`
 }
 
 // Gated says whether anything rules what comes into the environment but the order of its branch.
@@ -132,6 +134,12 @@ func (e Environment) check(at string, names []string) (problems Problems) {
 		problems.add(at+".promote", "%q; expected auto or manual", clip(string(e.Promote), 64))
 	case e.Promote == Auto && len(e.After) == 0:
 		problems.add(at+".promote", "auto, but nothing is promoted into %s; expected after: [ENVIRONMENT]", e.Name)
+	}
+	switch {
+	case e.RollbackAfter != 0 && len(e.After) == 0:
+		problems.add(at+".rollbackAfter", "%s, but nothing is promoted into %s; expected after: [ENVIRONMENT]", e.RollbackAfter, e.Name)
+	case e.RollbackAfter != 0 && e.RollbackAfter.Millis() < 1000:
+		problems.add(at+".rollbackAfter", "%s; expected at least 1s", e.RollbackAfter)
 	}
 	problems = append(problems, e.Gates.check(at+".gates", e)...)
 	for i, g := range e.Hotfix.Waive {

@@ -60,7 +60,7 @@ func (c Check) Every() int64 {
 	if c.Interval == 0 {
 		return 60_000
 	}
-	return c.Interval.millis()
+	return c.Interval.Millis()
 }
 
 // Counts is how long an answer counts, in ms.
@@ -68,7 +68,7 @@ func (c Check) Counts() int64 {
 	if c.Expires == 0 {
 		return 3 * c.Every()
 	}
-	return c.Expires.millis()
+	return c.Expires.Millis()
 }
 
 // Approvers is a rule of approval: so many people of these groups. One person counts for one rule.

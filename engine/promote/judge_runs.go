@@ -69,7 +69,7 @@ func (j *judge) sources() {
 }
 
 func (j *judge) soak(r Run) Gate {
-	want := j.policy.Gates.Soak.millis()
+	want := j.policy.Gates.Soak.Millis()
 	end := j.now
 	if r.Until != 0 {
 		end = min(end, r.Until)

@@ -9,7 +9,7 @@ import (
 )
 
 // policyFields are what shoal.cue says of an environment for package promote.
-var policyFields = []string{"after", "gates", "hotfix", "promote", "same"}
+var policyFields = []string{"after", "gates", "hotfix", "promote", "rollbackAfter", "same"}
 
 // policyOf reads them, with their places.
 func policyOf(name string, v cue.Value, c *valueProblems) (Policy, error) {

@@ -29,7 +29,7 @@ type Environment struct {
 
 // Policy is what shoal.cue says of an environment as far as promotion goes, for package promote to read.
 type Policy struct {
-	JSON  []byte         // after, promote, gates, hotfix, same: those that are set
+	JSON  []byte         // after, promote, rollbackAfter, gates, hotfix, same: those that are set
 	Lines map[string]int // of their fields in shoal.cue, by path: "environments.production.gates.soak"
 	// Previews is what shoal.cue says of previews, for package preview to read: each environment of a repository has it; nil: nothing.
 	Previews []byte
