@@ -177,13 +177,17 @@ func (n *Node) standing(ctx context.Context, s *cluster.State, env render.Enviro
 		}
 		out.Pin = promote.PinnedBy(events, d.ringTime())
 	}
+	base, err := d.standsFor(ctx, source.ID(out.Commit))
+	if err != nil {
+		return err
+	}
 	for _, from := range rules.After {
 		theirs, ok := s.Environments().Get(from)
 		if !ok {
 			continue
 		}
 		b := api.Behind{Environment: from}
-		coming, err := d.incoming(ctx, source.ID(out.Commit), theirs.Commit)
+		coming, err := d.incoming(ctx, base, theirs.Commit)
 		if err != nil {
 			return err
 		}

@@ -148,7 +148,11 @@ func (d *Deployer) people(ctx context.Context, a asked, f *promote.Facts) error 
 	if f.Of.ID != "" {
 		brings = f.Of.ID
 	}
-	coming, err := d.incoming(ctx, f.Active.ID, brings)
+	base, err := d.standsFor(ctx, f.Active.ID)
+	if err != nil {
+		return err
+	}
+	coming, err := d.incoming(ctx, base, brings)
 	if err != nil {
 		return err
 	}
@@ -171,7 +175,9 @@ func (d *Deployer) people(ctx context.Context, a asked, f *promote.Facts) error 
 		}
 		f.Approvals = append(f.Approvals, counted...)
 	}
-	return nil
+	others, err := d.approvedElse(ctx, a.rules, from.keys, f.Candidate.ID, f.Of.ID)
+	f.Approvals = append(f.Approvals, others...)
+	return err
 }
 
 // signers is who signed each commit that a tip has and what is active has not; none where there are no keys.

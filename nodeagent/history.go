@@ -81,3 +81,29 @@ func (d *Deployer) incoming(ctx context.Context, base, tip source.ID) ([]source.
 	})
 	return out, nil
 }
+
+// standsFor is the commit that an environment has come to at one of its branch: that of a rollback is the one it goes back to, that of a pin the
+// one before. What it took back is to come in again, though Git has it behind the branch's tip.
+func (d *Deployer) standsFor(ctx context.Context, id source.ID) (source.ID, error) {
+	for range maxHistory {
+		if id == "" {
+			return "", nil
+		}
+		c, err := d.opt.Source.Commit(ctx, id)
+		if err != nil {
+			return "", fmt.Errorf("read commit %s: %w", id.Short(), err)
+		}
+		ask, err := promote.Read(c.Message)
+		switch {
+		case err != nil:
+			return id, nil
+		case ask.Act == promote.Rollback:
+			id = ask.Source
+		case (ask.Act == promote.Pin || ask.Act == promote.Unpin) && len(c.Parents) > 0:
+			id = c.Parents[0]
+		default:
+			return id, nil
+		}
+	}
+	return id, nil
+}

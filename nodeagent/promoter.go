@@ -144,7 +144,9 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	if m.of.ID != "" && a.Act != promote.Pin && a.Act != promote.Unpin {
 		base := source.ID("")
 		if m.asked.active != nil {
-			base = m.asked.active.Commit
+			if base, err = d.standsFor(ctx, m.asked.active.Commit); err != nil {
+				return nil, err
+			}
 		}
 		if m.coming, err = d.incoming(ctx, base, m.of.ID); err != nil {
 			return nil, err

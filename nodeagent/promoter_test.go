@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -300,6 +301,55 @@ func TestFault_P7_TheImagesThatRan(t *testing.T) {
 		p.expect("undone", p.ask(api.PromoteRequest{Act: promote.Rollback}), "made")
 		p.look()
 		images("prod", "web:v2", digest("a"))
+	})
+}
+
+// TestFault_P3_WhatComesBack: what was promoted and taken back comes in again with the next promotion, though the branch has it behind its tip. It is
+// listed, how far the environment is behind counts it, and who wrote it cannot approve it.
+func TestFault_P3_WhatComesBack(t *testing.T) {
+	t.Setenv("GIT_COMMITTER_DATE", "2025-12-31T12:00:00Z") // before the test's clock begins
+	synctest.Test(t, func(t *testing.T) {
+		p := newPromotes(t, intoProd)
+		p.expect("one", p.ask(api.PromoteRequest{}), "made")
+		p.look()
+		p.web("v2")
+		p.git("add", "-A")
+		p.git("-c", "user.name=Eve", "-c", "user.email=eve@example.org", "commit", "-q", "--author", "Eve <eve@example.org>", "-m", "two")
+		p.sees()
+		p.expect("two", p.ask(api.PromoteRequest{}), "made")
+		p.look()
+		p.expect("two is taken back", p.ask(api.PromoteRequest{Act: promote.Rollback}), "made")
+		p.look()
+		p.expect("and it stays so", p.ask(api.PromoteRequest{Act: promote.Pin, PinFor: 1000, Reason: "a second"}), "made")
+		p.look()
+		time.Sleep(time.Minute)
+		p.web("v3")
+		three := p.commit("", "three")
+		p.sees()
+
+		m, err := p.d.motion(t.Context(), api.PromoteRequest{Act: promote.Promotion, Environment: "prod"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var coming []string
+		for _, c := range m.answer.Coming {
+			coming = append(coming, c.Subject+" by "+c.Author)
+		}
+		slices.Sort(coming)
+		p.expect("comes in", strings.Join(coming, ", "), "three by Ada, two by Eve")
+		a := m.asked
+		a.rules.Gates.Approvals = []promote.Approvers{{Count: 1}}
+		facts, err := p.d.factsOf(t.Context(), a)
+		if err != nil || !slices.Contains(facts.Authors, "eve@example.org") {
+			t.Errorf("authors %q, %v", facts.Authors, err)
+		}
+		envs, err := p.n.Envs(t.Context(), "prod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := envs.Environments[0]; e.Behind[0].Commits != 2 || e.Next != string(three) {
+			t.Errorf("%+v", e)
+		}
 	})
 }
 

@@ -16,8 +16,11 @@ func (j *judge) approvals(commits []source.ID) {
 		return
 	}
 	groups := map[string][]string{}
-	var own []string
+	var own, elsewhere []string
 	for _, a := range j.facts.Approvals {
+		if a.Environment == j.policy.Name && a.User != "" && a.Commit != "" && !slices.Contains(commits, a.Commit) {
+			elsewhere = append(elsewhere, a.User+" has approved "+a.Commit.Short())
+		}
 		if a.User == "" || a.Commit == "" || a.Environment != j.policy.Name || !slices.Contains(commits, a.Commit) {
 			continue
 		}
@@ -100,6 +103,9 @@ func (j *judge) approvals(commits []source.ID) {
 	}
 	if commit != "" {
 		text += "; for commit " + commit.Short()
+	}
+	if slices.Sort(elsewhere); len(elsewhere) > 0 {
+		text += ", and " + few(slices.Compact(elsewhere))
 	}
 	j.tell(Gate{Name: GateApprovals, State: Waiting, Text: text, Turn: strings.Join(missing, ", ")})
 }
