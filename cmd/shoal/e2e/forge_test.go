@@ -27,7 +27,9 @@ const forgeURL = "http://127.0.0.1:9418/forge.git"
 type door struct {
 	n      *Node
 	closed atomic.Bool // the forge is not reached from this machine
-	looks  atomic.Int64
+	// meet, if set, takes what it wants of the requests, in place of the forge, git.
+	meet  atomic.Pointer[func(w http.ResponseWriter, q *http.Request, git http.Handler) bool]
+	looks atomic.Int64
 }
 
 // doors make a forge, a Git server over HTTP, and have each machine of a ring reach it.
@@ -59,6 +61,9 @@ func (r *ring) doors() (forge string, doors []*door) {
 			}
 			if d.closed.Load() {
 				http.Error(w, "not from here", http.StatusForbidden)
+				return
+			}
+			if meet := d.meet.Load(); meet != nil && (*meet)(w, q, git) {
 				return
 			}
 			git.ServeHTTP(w, q)
