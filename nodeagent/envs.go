@@ -201,7 +201,11 @@ func (n *Node) standing(ctx context.Context, s *cluster.State, env render.Enviro
 		if out.Held != "" || b.Commits == 0 {
 			continue
 		}
-		m, err := d.motion(ctx, api.PromoteRequest{Act: promote.Promotion, Environment: env.Name, From: from})
+		req := api.PromoteRequest{Act: promote.Promotion, Environment: env.Name, From: from}
+		if out.Auto {
+			req.By = promote.Automatic // what holds the ring back need not hold people
+		}
+		m, err := d.motion(ctx, req)
 		if err != nil {
 			return err
 		}

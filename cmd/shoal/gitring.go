@@ -118,8 +118,8 @@ func (m *machine) gitAsked(w http.ResponseWriter, r *http.Request) {
 
 // followRefs makes the mirror's refs those of the ledger, until ctx ends.
 func (m *machine) followRefs(ctx context.Context) error {
-	if m.opt.repository != "" {
-		return nil // they are the forge's
+	if m.opt.repository != "" { // they are the forge's
+		return m.followUnpushed(ctx)
 	}
 	if err := m.caughtUp(ctx); err != nil {
 		return err

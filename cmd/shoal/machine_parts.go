@@ -194,9 +194,10 @@ func (m *machine) gossipAddresses() (all []netip.AddrPort) {
 }
 
 func (m *machine) hostWarnings() []string {
+	unpushed := m.unpushedWarnings()
 	m.sourceMu.Lock()
 	defer m.sourceMu.Unlock()
-	warnings := slices.Clone(m.warnings)
+	warnings := append(slices.Clone(m.warnings), unpushed...)
 	warnings = append(warnings, m.inClear...)
 	if m.trial != nil && m.trial.rejected != "" {
 		warnings = append(warnings, m.trial.rejected+"; the binary before it runs, "+version+". Install one that works; to try this one again: shoal install")

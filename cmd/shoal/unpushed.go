@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shoal-dev/shoal/engine/cluster"
@@ -88,8 +89,65 @@ func (m *machine) unpushed(ref string) (source.ID, error) {
 	case relation == source.Backward: // the forge has it, and more
 		return "", nil
 	}
-	return "", fmt.Errorf("the ring made %s while the forge was away, and the forge's branch was moved to %s meanwhile: what runs goes on; push a commit there that goes on from %s",
-		ours.Short(), theirs.Short(), ours.Short())
+	return "", &crossedError{ref, ours, theirs}
+}
+
+// crossedError says that the ring and somebody else have both moved a branch while the forge was away.
+type crossedError struct {
+	ref          string
+	ours, theirs source.ID
+}
+
+func (e *crossedError) Error() string {
+	name := strings.TrimPrefix(e.ref, "refs/heads/")
+	return fmt.Sprintf("%s: the ring made %s while the forge was away, and the forge's branch was moved to %s meanwhile: what runs goes on, and nothing more comes in. "+
+		"What the ring made is on the forge as %s; `git fetch && git push --force-with-lease=%s:%s origin origin/%[4]s:%[5]s` lets it stand, and what else was pushed there can follow with `shoal hotfix`",
+		name, e.ours.Short(), e.theirs.Short(), strings.TrimPrefix(beside(e.ref, e.ours), "refs/heads/"), name, e.theirs)
+}
+
+// beside is the branch of the forge for what the ring has made of another, which was moved meanwhile.
+func beside(ref string, ours source.ID) string {
+	return "refs/heads/shoal/unpushed/" + strings.TrimPrefix(ref, "refs/heads/") + "-" + ours.Short()
+}
+
+// unpushedWarnings say what of the ring's the forge has not heard of.
+func (m *machine) unpushedWarnings() (warnings []string) {
+	if m.opt.repository == "" {
+		return nil
+	}
+	var refs []string
+	m.ledger.View(func(s *cluster.State) {
+		for r := range s.Refs().Values() {
+			refs = append(refs, r.Name)
+		}
+	})
+	for _, ref := range refs {
+		switch ours, err := m.unpushed(ref); {
+		case err != nil:
+			warnings = append(warnings, err.Error())
+		case ours != "":
+			warnings = append(warnings, fmt.Sprintf("the forge does not have %s of %s yet, which the ring has made: it counts, and is pushed when the forge is back", ours.Short(), strings.TrimPrefix(ref, "refs/heads/")))
+		}
+	}
+	return warnings
+}
+
+// followUnpushed has this node look when another has made a commit that the forge does not have, or the forge has it: no poll tells of that.
+func (m *machine) followUnpushed(ctx context.Context) error {
+	changes, cancel := m.ledger.Subscribe()
+	defer cancel()
+	var known []source.Ref
+	for {
+		if now := m.agreedRefs(); !slices.Equal(now, known) {
+			known = now
+			m.looks.nudge()
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changes:
+		}
+	}
 }
 
 // pushLater pushes, on the leader, what the forge has not heard of.
@@ -99,6 +157,7 @@ func (m *machine) pushLater(ctx context.Context) error {
 	}
 	tick := time.NewTicker(pushAgain)
 	defer tick.Stop()
+	besides := map[string]source.ID{} // what stands on branches of its own, by branch
 	said := ""
 	for {
 		select {
@@ -116,7 +175,7 @@ func (m *machine) pushLater(ctx context.Context) error {
 			}
 		})
 		for _, r := range refs {
-			if err := m.pushNow(ctx, r); err != nil && ctx.Err() == nil && said != err.Error() {
+			if err := m.pushNow(ctx, r, besides); err != nil && ctx.Err() == nil && said != err.Error() {
 				said = err.Error()
 				m.log.WarnContext(ctx, "not pushed to the forge yet, will be tried again", "ref", r.Name, "err", err)
 			}
@@ -125,7 +184,7 @@ func (m *machine) pushLater(ctx context.Context) error {
 }
 
 // pushNow brings the forge's branch to where the ring has it, commit by commit, and then lets the forge's word count again.
-func (m *machine) pushNow(ctx context.Context, r source.Ref) error {
+func (m *machine) pushNow(ctx context.Context, r source.Ref, besides map[string]source.ID) error {
 	if _, err := m.mirror.Fetch(ctx); err != nil {
 		return err
 	}
@@ -137,6 +196,9 @@ func (m *machine) pushNow(ctx context.Context, r source.Ref) error {
 		if has, err := m.mirror.IsAncestor(ctx, r.ID, theirs); err == nil && has {
 			return m.pushedAll(ctx, r)
 		}
+	}
+	if _, err := m.unpushed(r.Name); err != nil {
+		return errors.Join(err, m.pushBeside(ctx, r, besides))
 	}
 	chain, err := m.unpushedSince(ctx, r, theirs)
 	if err != nil {
@@ -152,6 +214,26 @@ func (m *machine) pushNow(ctx context.Context, r source.Ref) error {
 		return err
 	}
 	return m.pushedAll(ctx, r)
+}
+
+// pushBeside puts what the ring has made onto a branch of its own, where people can have it, unless it is there.
+func (m *machine) pushBeside(ctx context.Context, r source.Ref, besides map[string]source.ID) error {
+	if besides[r.Name] == r.ID {
+		return nil
+	}
+	chain, err := m.unpushedSince(ctx, r, "")
+	if err != nil {
+		return err
+	}
+	before := source.ID("")
+	for _, id := range slices.Backward(chain) {
+		if err := m.mirror.PushCommit(ctx, beside(r.Name, r.ID), before, id); err != nil && !errors.Is(err, gitsync.ErrMoved) { // else an earlier try came so far
+			return err
+		}
+		before = id
+	}
+	besides[r.Name] = r.ID
+	return nil
 }
 
 // unpushedSince are the commits from where the ring has a branch back to where the forge has it, newest first. A branch that the forge
