@@ -26,7 +26,8 @@ const forgeURL = "http://127.0.0.1:9418/forge.git"
 // door is what leads from a machine to the forge, and counts who asks.
 type door struct {
 	n      *Node
-	closed atomic.Bool // the forge is not reached from this machine
+	closed atomic.Bool // the forge answers nothing to this machine but that it may not
+	gone   atomic.Bool // the forge does not answer it at all
 	// meet, if set, takes what it wants of the requests, in place of the forge, git.
 	meet  atomic.Pointer[func(w http.ResponseWriter, q *http.Request, git http.Handler) bool]
 	looks atomic.Int64
@@ -58,6 +59,9 @@ func (r *ring) doors() (forge string, doors []*door) {
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 			if strings.HasSuffix(q.URL.Path, "/info/refs") {
 				d.looks.Add(1)
+			}
+			if d.gone.Load() {
+				panic(http.ErrAbortHandler)
 			}
 			if d.closed.Load() {
 				http.Error(w, "not from here", http.StatusForbidden)
