@@ -446,3 +446,53 @@ func TestFault_P8_TakenBack(t *testing.T) {
 		runs("one that was healthy", "main")
 	})
 }
+
+// TestFeature_G15_WhereItCameFrom: `shoal why` of an object names the promotions that it has come through, who let it in and why it was gone back to,
+// and the commit and author that wrote it, though other commits came in with it.
+func TestFeature_G15_WhereItCameFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPromotes(t, `staging env/staging dev ,"gates":{"health":false}`+"\n"+`prod env/prod staging ,"gates":{"health":false}`+"\n")
+		one := source.ID(p.git("rev-parse", "main")).Short()
+		p.write("web.yaml", deployment("web")+"---\n"+settings("later")) // web is as it was
+		p.commit("", "settings")
+		p.sees()
+		p.expect("to staging", p.ask(api.PromoteRequest{Environment: "staging", By: "rita"}), "made")
+		p.look()
+		p.expect("to prod", p.ask(api.PromoteRequest{By: "bob"}), "made")
+		p.look()
+		why := func() string {
+			t.Helper()
+			w, err := p.n.Why(t.Context(), "deploy", "prod", "web")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var lines []string
+			for _, l := range w.Lines {
+				if strings.HasPrefix(l, "promoted") || strings.HasPrefix(l, "written in") || strings.HasPrefix(l, "rolled") {
+					lines = append(lines, l)
+				}
+			}
+			return strings.Join(lines, "\n")
+		}
+		staging := source.ID(p.git("rev-parse", "env/staging")).Short()
+		dev := source.ID(p.git("rev-parse", "main")).Short()
+		head := "promoted from staging " + staging + " by bob\npromoted from dev " + dev + " by rita\nwritten in "
+		if got := why(); !strings.HasPrefix(got, head+one+` "one" by Ada <ada@example.org>, `) {
+			t.Errorf("why:\n%s\nwant %s%s", got, head, one)
+		}
+
+		first := source.ID(p.git("rev-parse", "env/prod")).Short()
+		p.web("v2")
+		p.commit("", "two\n\nShoal-Allow-Delete: all")
+		p.sees()
+		p.expect("to staging", p.ask(api.PromoteRequest{Environment: "staging", By: "rita"}), "made")
+		p.look()
+		p.expect("to prod", p.ask(api.PromoteRequest{By: "bob"}), "made")
+		p.look()
+		p.expect("back", p.ask(api.PromoteRequest{Act: promote.Rollback, By: "bob", Reason: "two is slow"}), "made")
+		p.look()
+		if got, want := why(), "rolled back to "+first+" by bob: two is slow\n"+strings.TrimSuffix(head, "written in "); !strings.HasPrefix(got, want) {
+			t.Errorf("why, after a rollback:\n%s\nwant\n%s", got, want)
+		}
+	})
+}

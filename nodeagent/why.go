@@ -96,6 +96,7 @@ func (n *Node) origin(ctx context.Context, s *cluster.State, o *cluster.Object) 
 		line += fmt.Sprintf(" %q by %s, %s", c.Subject(), c.Author, c.Author.When.UTC().Format(time.DateTime))
 	}
 	lines = append(lines, line)
+	lines = append(lines, n.came(ctx, s, o)...)
 	if c := n.Claims.Status(); c != nil && c.Held != "" {
 		lines = append(lines, "nothing newer comes here: "+c.Held)
 	}

@@ -1,20 +1,29 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
 func newWhy(g *globals) *cobra.Command {
 	var namespace string
 	cmd := &cobra.Command{
-		Use: "why [KIND] [NAMESPACE/]NAME", Short: "Why something runs, or why it does not",
+		Use: "why [KIND] [NAMESPACE/]NAME | ENVIRONMENT", Short: "Why something runs, or why it does not",
 		Long: `Explains an object from what runs to the file and line it came from: the commit, who wrote it, where its
 pods were placed and why, and what went wrong. KIND is a kind or its short form (deploy, po, svc, cj); without
-one every object of that name is looked for.`,
+one every object of that name is looked for.
+
+Of an environment it says what runs there, what is next, and what that waits for: each gate with its evidence, whose turn it
+is, and when it opens.
+
+  shoal why deploy/web
+  shoal why production`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
 				return usageError{fmt.Errorf("expected an object: shoal why deploy web")}
@@ -22,6 +31,14 @@ one every object of that name is looked for.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if env, sure := environmentAsked(args); env != "" && namespace == "" {
+				switch w, ok, err := explainEnv(cmd.Context(), g.client(), env); {
+				case ok && err == nil:
+					return g.print(cmd.OutOrStdout(), w, func(out io.Writer) { printWhyEnv(out, w) })
+				case ok || sure || errors.Is(err, api.ErrUnreachable):
+					return err
+				}
+			}
 			kind, name := "", args[len(args)-1]
 			if len(args) == 2 {
 				kind = args[0]
