@@ -275,6 +275,13 @@ func TestFault_P7_AnotherCommitThanWasMeant(t *testing.T) {
 	if out := n.shoal(0, "envs"); strings.Contains(out, "production   staging  "+two[:12]) {
 		t.Errorf("production runs what was not meant:\n%s", out)
 	}
+	// Whose turn it is.
+	why := n.says("next: "+two[:12]+", by a promotion", "why", "production")
+	for _, want := range []string{"Environment production  env/production, promoted into from staging by people", "runs nothing yet", "open     approvals: 1 of 1: bob", "all gates are open: shoal promote production"} {
+		if !strings.Contains(why, want) {
+			t.Errorf("why says nothing of %q:\n%s", want, why)
+		}
+	}
 	approve(one)
 	select {
 	case a := <-came:
@@ -287,6 +294,12 @@ func TestFault_P7_AnotherCommitThanWasMeant(t *testing.T) {
 	n.Eventually(soon, n.greetsIn("production", "one"))
 	n.shoal(0, "promote", "production", "--by", "rita")
 	n.Eventually(soon, n.greetsIn("production", "two"))
+	three := toStaging("three")
+	why = n.says("turn: 1 more of leads", "why", "env/production")
+	if !strings.Contains(why, "waiting  approvals: 0 of 1; for commit "+three[:12]) || !strings.Contains(why, "behind staging by 2 commits") {
+		t.Errorf("why:\n%s", why)
+	}
+	t.Logf("why:\n%s%s", why, n.says("promoted from staging "+two[:12]+" by rita; approvals 1 of 1: bob", "why", "deploy", "production/web"))
 }
 
 // TestFault_P8_PromotedCommitFails: a commit that works in dev crashes in staging. What ran before goes on there, the commit is said to be ill and
@@ -327,10 +340,10 @@ func TestFault_P8_PromotedCommitFails(t *testing.T) {
 	}
 	healthy := func() error {
 		e, err := n.Client().Envs(t.Context(), "staging")
-		if err != nil || e.Environments[0].Healthy == 0 {
-			return fmt.Errorf("staging: %+v, %v", e, err)
+		if err == nil && e.Environments[0].Healthy == 0 {
+			err = fmt.Errorf("staging: %+v", e)
 		}
-		return nil
+		return err
 	}
 	begun := time.Now()
 	n.shoal(0, "rollback", "staging", "--reason", "it crashes", "--by", "rita")
