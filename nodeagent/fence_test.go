@@ -81,7 +81,7 @@ func TestFence(t *testing.T) {
 func TestSandboxOfAPreviewReachesItsRender(t *testing.T) {
 	for _, s := range []preview.Sandbox{{}, {DenyEgress: true}, {Restricted: true}, {NoSecrets: true, DenyEgress: true, Restricted: true}} {
 		env := PreviewEnvironment(preview.Environment{Name: "pr-12", Number: 12, Sandbox: s})
-		if env.DenyEgress != s.DenyEgress || env.Restricted != s.Restricted || s.NoSecrets && !env.NoSecrets {
+		if env.DenyEgress != s.DenyEgress || env.Restricted != s.Restricted || env.NoSecrets != s.NoSecrets {
 			t.Errorf("%+v gives %+v", s, env)
 		}
 	}

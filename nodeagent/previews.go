@@ -17,9 +17,6 @@ import (
 // A preview is an environment that no shoal.cue declares: the ledger says that it should be there, and which commit it shows. Such a commit
 // passes no gates and may stand anywhere in the history; what may not be in it is its sandbox's to say.
 
-// PreviewClass chooses the values of previews: values/preview.cue.
-const PreviewClass = "preview"
-
 // previews are the environments of the previews that should be there, with what each shows, but for those whose name is declared.
 func (d *Deployer) previews(declared []render.Environment) (environments []render.Environment, shows map[string]preview.Environment) {
 	shows = map[string]preview.Environment{}
@@ -31,11 +28,13 @@ func (d *Deployer) previews(declared []render.Environment) (environments []rende
 	for _, e := range declared {
 		delete(shows, e.Name)
 	}
+	called := slices.ContainsFunc(declared, func(e render.Environment) bool { return e.Name == preview.Class })
 	for _, name := range slices.Sorted(maps.Keys(shows)) {
 		env := PreviewEnvironment(shows[name])
 		if len(declared) > 0 {
 			env.Policy = declared[0].Policy.OfPreview()
 		}
+		env.NoSecrets = env.NoSecrets || called // they are that environment's
 		environments = append(environments, env)
 	}
 	return environments, shows
@@ -156,8 +155,8 @@ func (d *Deployer) mustSign(ctx context.Context, active *cluster.Environment) bo
 
 // PreviewEnvironment is what a render of a preview may know.
 func PreviewEnvironment(p preview.Environment) render.Environment {
-	env := render.Environment{Name: p.Name, Ref: "refs/heads/" + p.Branch, Class: PreviewClass, Namespace: p.Name, NoSecrets: true}
-	env.DenyEgress, env.Restricted = p.Sandbox.DenyEgress, p.Sandbox.Restricted
+	env := render.Environment{Name: p.Name, Ref: "refs/heads/" + p.Branch, Class: preview.Class, Namespace: p.Name, SecretsOf: preview.Class}
+	env.NoSecrets, env.DenyEgress, env.Restricted = p.Sandbox.NoSecrets, p.Sandbox.DenyEgress, p.Sandbox.Restricted
 	env.Nodes, env.Quota, env.Policy = p.Nodes, p.Each, render.Policy{}.OfPreview()
 	if p.Number > 0 {
 		env.PR = strconv.Itoa(p.Number)

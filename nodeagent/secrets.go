@@ -8,8 +8,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
 	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/engine/preview"
 	"github.com/shoal-dev/shoal/internal/sealed"
 )
 
@@ -64,7 +66,9 @@ func (a *Agent) opened(p *plan.Pod) (open *plan.Pod, forget func(), err error) {
 }
 
 func (a *Agent) openSecret(p *plan.Pod, s *corev1.Secret) (map[string][]byte, error) {
-	if of := s.Annotations[sealed.AnnotationEnvironment]; of != p.Environment { // two environments may share a namespace
+	of, may := s.Annotations[sealed.AnnotationEnvironment], p.Environment
+	a.opt.Ledger.View(func(st *cluster.State) { may = SecretsOf(st, p.Environment) })
+	if of != may { // two environments may share a namespace
 		return nil, fmt.Errorf("secret %s/%s: is one of environment %s, the pod of %s", s.Namespace, s.Name, of, p.Environment)
 	}
 	if a.opt.Secrets == nil {
@@ -75,6 +79,19 @@ func (a *Agent) openSecret(p *plan.Pod, s *corev1.Secret) (map[string][]byte, er
 		return nil, fmt.Errorf("secret %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	return values, nil
+}
+
+// SecretsOf is whose secrets the pods of an environment may have: its own; of a preview those of the class preview, which are all previews' but
+// forks', and no environment's; "" if none. The ledger says what is a preview and what is a fork's, whatever a render came to.
+func SecretsOf(s *cluster.State, environment string) string {
+	p, isPreview := s.Previews().Get(environment)
+	if !isPreview {
+		return environment
+	}
+	if _, taken := s.Environments().Get(preview.Class); taken || p.Sandbox.NoSecrets {
+		return ""
+	}
+	return preview.Class
 }
 
 // opening is a Secret for the pods of an environment.

@@ -9,8 +9,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/control"
+	"github.com/shoal-dev/shoal/engine/enginetest"
 	"github.com/shoal-dev/shoal/engine/plan"
+	"github.com/shoal-dev/shoal/engine/preview"
+	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/internal/sealed"
 )
 
@@ -53,7 +57,7 @@ func podWith(id control.PodID, environment string, s *corev1.Secret) *plan.Pod {
 // not any more then.
 func TestFeature_G11_Waits(t *testing.T) {
 	m := &memSecrets{keys: map[string]bool{"dev": true}}
-	a := New(Options{Secrets: m}, NewJournal())
+	a := New(Options{Secrets: m, Ledger: &memLedger{ring: enginetest.NewRing(t)}}, NewJournal())
 	dev, prod := sealedSecret("dev"), sealedSecret("prod")
 	a.wants.Want = plan.Want{
 		"a": podWith("a", "dev", dev), "b": podWith("b", "prod", prod), "c": podWith("c", "prod", prod), "d": podWith("d", "dev", prod),
@@ -91,7 +95,7 @@ func TestFeature_G11_Waits(t *testing.T) {
 // TestFault_A9_OpenedForOneAction: what is opened is a copy that is overwritten; what others see of the pod stays sealed.
 func TestFault_A9_OpenedForOneAction(t *testing.T) {
 	m := &memSecrets{keys: map[string]bool{"dev": true}}
-	a := New(Options{Secrets: m}, NewJournal())
+	a := New(Options{Secrets: m, Ledger: &memLedger{ring: enginetest.NewRing(t)}}, NewJournal())
 	p := podWith("a", "dev", sealedSecret("dev"))
 	open, forget, err := a.opened(p)
 	if err != nil {
@@ -137,5 +141,40 @@ func TestFault_A9_PathsHoldNoSecrets(t *testing.T) {
 	}
 	if got := publicVars(p, c, env); !slices.Equal(got, []string{"PLAIN=yes"}) {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestFeature_V4_ForksHaveNoSecrets: previews have the secrets of their class, and of no environment; those of forks have none, though a render
+// brought them some; where an environment is called as the class is, they are its alone.
+func TestFeature_V4_ForksHaveNoSecrets(t *testing.T) {
+	r := enginetest.NewRing(t)
+	r.Up(1)
+	id := source.ID(strings.Repeat("a", 40))
+	for name, s := range map[string]preview.Sandbox{"pr-1": {}, "pr-2": {NoSecrets: true}} {
+		r.Must(cluster.Input{Preview: &cluster.Preview{Set: &preview.Environment{Name: name, Branch: "x", Head: id, Commit: id, Sandbox: s}}})
+	}
+	a := New(Options{Secrets: &memSecrets{keys: map[string]bool{"dev": true, "preview": true, "pr-1": true, "pr-2": true}}, Ledger: &memLedger{ring: r}}, NewJournal())
+	opens := func(want string) {
+		t.Helper()
+		var got []string
+		for _, of := range []string{"dev", "preview", "pr-1", "pr-2"} {
+			for _, environment := range []string{"dev", "pr-1", "pr-2", "preview"} {
+				if _, _, err := a.opened(podWith("p", environment, sealedSecret(of))); err == nil {
+					got = append(got, of+" in "+environment)
+				}
+			}
+		}
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("opened are %s\nwant %s", s, want)
+		}
+	}
+	opens("dev in dev, preview in pr-1, preview in preview")
+	r.Commit("preview", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\n")
+	opens("dev in dev, preview in preview")
+	for name, want := range map[string]string{"pr-1": "preview false", "pr-2": "preview true"} {
+		p, _ := r.State.Previews().Get(name)
+		if env := PreviewEnvironment(p.Environment); fmt.Sprint(env.SecretsOf, " ", env.NoSecrets) != want {
+			t.Errorf("%s renders with %+v", name, env)
+		}
 	}
 }

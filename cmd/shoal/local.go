@@ -149,8 +149,8 @@ func newCheck() *cobra.Command {
 	var environment string
 	cmd := &cobra.Command{
 		Use: "check [DIR]", Short: "Find every mistake in a repository of manifests",
-		Long: `Renders every environment that shoal.cue declares (or the one of -e) as a node would, and prints every problem
-with its file and line; so it does with keys/ (docs/trust.md). Needs no agent and no root.`,
+		Long: `Renders every environment that shoal.cue declares (or the one of -e) as a node would, and a preview (-e preview) if it says which pull
+requests get one, and prints every problem with its file and line; so it does with keys/ (docs/trust.md). Needs no agent and no root.`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := openLocal(dirOf(args))
@@ -190,9 +190,13 @@ func check(ctx context.Context, l *local, only string, w io.Writer) error {
 		return err
 	}
 	problems = append(problems, checkKeys(tree, environments, wallclock.Now(), w)...)
+	if env, ok := anyPreview(environments); ok {
+		environments = append(environments, env)
+	}
 	found := false
 	for _, env := range environments {
-		if only != "" && env.Name != only {
+		name := calledHere(env)
+		if only != "" && name != only {
 			continue
 		}
 		found = true
@@ -205,10 +209,10 @@ func check(ctx context.Context, l *local, only string, w io.Writer) error {
 			return err
 		}
 		for _, warning := range set.built.Warnings {
-			fmt.Fprintf(w, "warning: %s: %s\n", env.Name, warning)
+			fmt.Fprintf(w, "warning: %s: %s\n", name, warning)
 		}
 		if len(set.built.Problems) == 0 {
-			fmt.Fprintf(w, "%s: %d objects, no problems\n", env.Name, len(set.built.Set.Entries))
+			fmt.Fprintf(w, "%s: %d objects, no problems\n", name, len(set.built.Set.Entries))
 		}
 		problems = append(problems, set.built.Problems...)
 	}
@@ -264,7 +268,7 @@ func renderTo(ctx context.Context, l *local, o renderOptions, w io.Writer) error
 	if err != nil {
 		return err
 	}
-	env, err := l.environment(ctx, tree, o.environment)
+	env, err := l.environmentOrPreview(ctx, tree, o.environment)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-dev/shoal/engine/preview"
 	"github.com/shoal-dev/shoal/engine/render"
 )
 
@@ -17,6 +18,8 @@ const secretHelp = `Keeps secrets in Git, each value sealed by itself (age), one
   secrets/<environment>/recipient      whom values are sealed for: everybody can add and replace values
   secrets/<environment>/identity.age   the key that opens them, sealed to the keys of the ring's nodes
   secrets/<environment>/<name>.yaml    one Kubernetes Secret of the environment, which pods use as any other
+
+Where shoal.cue has previews, "preview" is the environment that all previews get their secrets of, but those of forks, which get none.
 
 They are opened on the node that runs a pod that uses them, into memory. The commands change files of the working tree; a commit and a
 push bring them to the ring. The first "shoal secret set" of an environment makes its key.
@@ -60,7 +63,10 @@ func (o *secretOptions) vault(ctx context.Context) (*vault, error) {
 		return nil, err
 	}
 	environment := o.environment
+	declared := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == preview.Class })
 	switch {
+	case environment == "" && len(declared) == 1: // previews are meant by name only
+		environment = declared[0]
 	case environment == "" && len(names) == 1:
 		environment = names[0]
 	case environment == "":
@@ -71,7 +77,7 @@ func (o *secretOptions) vault(ctx context.Context) (*vault, error) {
 	return openVault(root, environment)
 }
 
-// declaredHere finds the repository around the working directory, and the names of its environments.
+// declaredHere finds the repository around the working directory, and the names of its environments; "preview", if it has any, for all previews.
 func declaredHere(ctx context.Context) (root string, names []string, err error) {
 	l, err := openLocal(".")
 	if err != nil {
@@ -91,6 +97,9 @@ func declaredHere(ctx context.Context) (root string, names []string, err error) 
 	}
 	for _, e := range all {
 		names = append(names, e.Name)
+	}
+	if _, ok := anyPreview(all); ok {
+		names = append(names, preview.Class)
 	}
 	if len(names) == 0 {
 		return "", nil, errors.New("shoal.cue declares no environment")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/nodeagent"
 	"github.com/shoal-dev/shoal/nodeagent/identities"
 	"github.com/shoal-dev/shoal/nodeagent/volumes"
 )
@@ -61,7 +62,7 @@ func (m *machine) identityAsked(ctx context.Context, from place.NodeID, r identi
 	return b, err
 }
 
-// mayHave tells whether a pod of an environment is placed on a node, and the node's key.
+// mayHave tells whether a pod that may have the secrets of an environment is placed on a node, and the node's key.
 func mayHave(s *cluster.State, id place.NodeID, environment string) (key ed25519.PublicKey, placed bool) {
 	node, ok := s.Nodes().Get(id)
 	if !ok {
@@ -72,7 +73,7 @@ func mayHave(s *cluster.State, id place.NodeID, environment string) (key ed25519
 		return nil, false
 	}
 	for p := range s.PodsOn(id) {
-		if p.Environment == environment && p.Deleting == 0 && p.Finished == 0 {
+		if p.Deleting == 0 && p.Finished == 0 && nodeagent.SecretsOf(s, p.Environment) == environment {
 			return b, true
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/enginetest"
+	"github.com/shoal-dev/shoal/engine/preview"
 )
 
 // TestFault_A12_NodesHaveTheKeysOfTheirPods: a node is given the key of an environment that a pod of runs on it, and of no other; a machine
@@ -40,6 +41,28 @@ func TestFault_A12_NodesHaveTheKeysOfTheirPods(t *testing.T) {
 	}
 	if with != 1 || without != 8 {
 		t.Errorf("%d may, %d may not", with, without)
+	}
+
+	// The key of all previews is given for the pods of those that may have it, and their environment's name is none.
+	for _, fork := range []bool{true, false} {
+		commit := r.Activation("pr-1", "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: main, image: \"x:1\"}]}\n")
+		id := commit.Activate.Commit
+		r.Must(cluster.Input{Preview: &cluster.Preview{Set: &preview.Environment{Name: "pr-1", Branch: "x", Head: id, Commit: id, Sandbox: preview.Sandbox{NoSecrets: fork}}}})
+		r.Must(commit)
+		r.Settle()
+		for _, environment := range []string{"preview", "pr-1"} {
+			given := 0
+			for n := 1; n <= 3; n++ {
+				if _, placed := mayHave(r.State, enginetest.Node(n).ID, environment); placed {
+					given++
+				}
+			}
+			if want := environment == "preview" && !fork; given == 1 != want || given > 1 {
+				t.Errorf("fork %v: %d nodes may have the key of %s", fork, given, environment)
+			}
+		}
+		r.Must(cluster.Input{Preview: &cluster.Preview{Drop: "pr-1", Why: "closed"}})
+		r.Settle()
 	}
 }
 

@@ -51,8 +51,9 @@ func Compile(env render.Environment, app render.App) (App, []Blob) {
 	out := App{Name: app.Name, Problems: slices.Clone(app.Problems)}
 	var blobs []Blob
 	var keys []Key
+	secrets := render.SecretsApp(env.WithDefaults().SecretsOf)
 	for _, o := range app.Objects {
-		item, b, warned, problems := compile(env, o, app.Name == render.SecretsApp(env.Name))
+		item, b, warned, problems := compile(env, o, app.Name == secrets && !env.NoSecrets)
 		for _, ps := range []render.Problems{problems, warned} {
 			for i := range ps {
 				ps[i].App = app.Name

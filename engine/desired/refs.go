@@ -139,8 +139,20 @@ func (b *builder) ref(p *part, r Ref) {
 	case there:
 		b.problem(p.at(r.Path, fmt.Sprintf("key %q not found in %s; it has %s", r.Key, key, list(b.parts[i].Keys))))
 	default:
-		b.problem(p.at(r.Path, key.String()+" not found"))
+		b.problem(p.at(r.Path, key.String()+" not found"+b.secretsHint(r.Kind)))
 	}
+}
+
+// secretsHint says of an environment that does not get the secrets of its own name which ones it gets.
+func (b *builder) secretsHint(kind string) string {
+	switch of := b.env.WithDefaults().SecretsOf; {
+	case kind != "Secret":
+	case b.env.NoSecrets:
+		return ": environment " + b.env.Name + " gets no secrets, as a preview of a fork"
+	case of != b.env.Name:
+		return ": environment " + b.env.Name + " gets those of " + render.SecretsApp(of)
+	}
+	return ""
 }
 
 // waiting says whether an app that is held for another reason would bring the key.

@@ -134,3 +134,29 @@ func TestFault_A9_NobodyMayClaim(t *testing.T) {
 		}
 	}
 }
+
+// TestFeature_V4_MissingSecretsOfPreviews: who lacks a Secret in a preview is told where it would come from, and of a fork's that none does. A
+// fork's render takes no sealed Secret, whatever hands it one.
+func TestFeature_V4_MissingSecretsOfPreviews(t *testing.T) {
+	const at = "apps/web/web.yaml:1: Pod web: spec.containers[0].env[0].valueFrom.secretKeyRef: Secret pr-1/db not found"
+	own := render.Environment{Name: "pr-1", SecretsOf: "preview"}.WithDefaults()
+	fork := own
+	fork.NoSecrets = true
+	for env, want := range map[*render.Environment]string{
+		&own:  at + ": environment pr-1 gets those of secrets/preview",
+		&fork: at + ": environment pr-1 gets no secrets, as a preview of a fork",
+	} {
+		if text := (blobs{}).build(t, *env, nil, []render.App{user("password")}).Problems.Error(); text != want {
+			t.Errorf("%s\nwant %s", text, want)
+		}
+	}
+	brought := sealedApp(t, newSealedID(t), "Opaque", "password="+swordfish)
+	brought.Name = "secrets/preview"
+	if built := (blobs{}).build(t, own, nil, []render.App{brought, user("password")}); len(built.Problems) > 0 || built.Set.Entries[1].Key.String() != "Secret pr-1/db" {
+		t.Errorf("%v %v", built.Problems, built.Set.Entries)
+	}
+	built := (blobs{}).build(t, fork, nil, []render.App{brought, user("password")})
+	if text := built.Problems.Error(); !strings.Contains(text, "only ") || !strings.Contains(text, "may be set under shoal.dev/") {
+		t.Errorf("a fork's: %s", text)
+	}
+}

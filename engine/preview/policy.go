@@ -11,6 +11,10 @@ import (
 	"github.com/shoal-dev/shoal/engine/source"
 )
 
+// Class chooses the values of previews, values/preview.cue, and their secrets, secrets/preview/. No environment has this name where there are
+// previews: what is sealed for it would be theirs.
+const Class = "preview"
+
 // FromPulls is a Policy's From for open pull requests (or merge requests), as a forge lists them.
 const FromPulls = "pulls"
 

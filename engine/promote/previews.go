@@ -51,5 +51,11 @@ func Previews(environments []render.Environment, base string) (p preview.Policy,
 		path, rest, _ := strings.Cut(text, ": ")
 		problems = append(problems, render.Problem{File: "shoal.cue", Line: said.Line(path), Path: path, Text: rest})
 	}
+	for _, e := range environments {
+		if e.Name == preview.Class { // secrets/preview/ would be its and theirs
+			path := "environments." + e.Name
+			problems = append(problems, render.Problem{File: "shoal.cue", Line: said.Line("previews"), Path: path, Text: "is what all previews are called; expected another name, or no previews"})
+		}
+	}
 	return p, true, problems
 }

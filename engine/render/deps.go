@@ -223,5 +223,8 @@ func (e Environment) WithDefaults() Environment {
 	if e.Namespace == "" {
 		e.Namespace = e.Name
 	}
+	if e.SecretsOf == "" {
+		e.SecretsOf = e.Name
+	}
 	return e
 }

@@ -19,6 +19,7 @@ type Environment struct {
 	Atomic     bool              // one app's error holds back the whole commit
 	Allow      []string          // rules of admission that the repository's policy lifts here: "pod-security/privileged"
 	NoSecrets  bool              // it gets none of what is sealed in secrets/, as a preview of a fork
+	SecretsOf  string            // whose secrets/<SecretsOf>/ it gets: "preview" for previews; default Name
 	DenyEgress bool              // its pods may speak to each other alone, as those of a preview of a fork
 	Restricted bool              // pods are held to the Pod Security Standard "restricted", whatever Allow says
 	Nodes      map[string]string // labels of the nodes that its pods may run on; none: every node

@@ -16,7 +16,8 @@ import (
 )
 
 // The sealed values in secrets/<environment>/ are one more app of that environment, by the name of their directory: they are checked, held
-// back and reported as apps are. Nothing is opened here: an object has its values as they are in Git.
+// back and reported as apps are. Those of secrets/preview/ are one of every preview that may have secrets. Nothing is opened here: an object
+// has its values as they are in Git.
 
 // SecretsApp is the name of the app that the secrets of an environment are; no directory below apps/ can have it.
 func SecretsApp(environment string) string { return sealed.Dir + "/" + environment }
@@ -38,7 +39,7 @@ func AppsOf(tree source.Tree, env Environment) ([]string, error) {
 	if err != nil || env.NoSecrets {
 		return apps, err
 	}
-	name := SecretsApp(env.Name)
+	name := SecretsApp(env.WithDefaults().SecretsOf)
 	switch _, err := tree.Lookup(name); {
 	case errors.Is(err, fs.ErrNotExist):
 		return apps, nil
@@ -52,7 +53,7 @@ func AppsOf(tree source.Tree, env Environment) ([]string, error) {
 func (b *Batch) loadSecrets(l *Loaded) {
 	files, problems := secretFiles(b.tree, l.Name)
 	if len(problems) == 0 {
-		l.sealed, problems = sealedObjects(b.env.Name, files)
+		l.sealed, problems = sealedObjects(b.env.SecretsOf, files)
 	}
 	l.problems = append(l.problems, problems...)
 }
@@ -157,7 +158,7 @@ func UndeclaredSecrets(tree source.Tree, environments []Environment) ([]string, 
 	}
 	var out []string
 	for _, e := range entries {
-		if e.Mode.IsDir() && !slices.ContainsFunc(environments, func(env Environment) bool { return env.Name == e.Name }) {
+		if e.Mode.IsDir() && !slices.ContainsFunc(environments, func(env Environment) bool { return env.WithDefaults().SecretsOf == e.Name }) {
 			out = append(out, path.Join(sealed.Dir, e.Name))
 		}
 	}

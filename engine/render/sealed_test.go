@@ -153,3 +153,41 @@ func TestUndeclaredSecrets(t *testing.T) {
 		t.Error(got, err)
 	}
 }
+
+// TestFeature_V4_SecretsOfPreviews: previews get what is sealed for their class, never what another environment, or one of their own name, has,
+// wherever it was copied to; those of forks get nothing.
+func TestFeature_V4_SecretsOfPreviews(t *testing.T) {
+	_, all := vault(t)
+	id, err := sealed.NewIdentity("preview")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &sealed.File{Environment: "preview", Name: "db", Recipient: id.Recipient(), Type: "Opaque"}
+	if _, err := id.Set(f, "password", sealed.NewPlain([]byte("herring"))); err != nil {
+		t.Fatal(err)
+	}
+	all["secrets/preview/recipient"] = id.Recipient() + "\n"
+	all["secrets/preview/db.yaml"] = string(f.Encode())
+	all["secrets/pr-1/recipient"], all["secrets/pr-1/db.yaml"] = all["secrets/dev/recipient"], all["secrets/dev/db.yaml"]
+	env := Environment{Name: "pr-1", Class: "preview", SecretsOf: "preview"}
+	const web = "web: apps/web/web.yaml:1\n"
+	if got, want := said(t, all, env), web+"secrets/preview: secrets/preview/db.yaml:1\n"; got != want {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+	if object := Eval(treeOf(t, all), env, []string{"secrets/preview"})[0].Objects[0]; !bytes.Contains(object.JSON, []byte(`"shoal.dev/sealed":"preview"`)) {
+		t.Errorf("whose it is: %s", object.JSON)
+	}
+	env.NoSecrets = true
+	if got := said(t, all, env); got != web {
+		t.Errorf("of a fork: %s", got)
+	}
+	env.NoSecrets = false
+	all["secrets/preview/db.yaml"] = all["secrets/dev/db.yaml"]
+	if got := said(t, all, env); !strings.Contains(got, "!secrets/preview/db.yaml: is sealed for another recipient than that of preview") {
+		t.Errorf("copied from dev: %s", got)
+	}
+	undeclared, err := UndeclaredSecrets(treeOf(t, all), []Environment{{Name: "dev"}, env})
+	if err != nil || fmt.Sprint(undeclared) != "[secrets/pr-1]" {
+		t.Error(undeclared, err)
+	}
+}

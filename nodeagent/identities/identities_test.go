@@ -222,3 +222,30 @@ func TestIdentitiesAreBounded(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// TestFault_P2_IdentityOfAnotherEnvironment: who copies an environment's recipient, identity and values to where previews' lie gets nothing of
+// it, of this node and of others.
+func TestFault_P2_IdentityOfAnotherEnvironment(t *testing.T) {
+	id := newID(t)
+	s := open(t, t.TempDir(), 1, nil)
+	if got := opens(t, s, secret(t, id, 1)); got != "swordfish" {
+		t.Fatal(got)
+	}
+	copied := secret(t, id, 1)
+	copied.Annotations[sealed.AnnotationEnvironment] = "preview"
+	if got, want := opens(t, s, copied), `this node has no key of environment preview: identity.age: open identity of preview: is that of another environment, "dev"`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if _, err := s.SealedTo(nodeKey(2).Public().(ed25519.PublicKey), "preview", id.Recipient()); err == nil {
+		t.Error("another node was given it")
+	}
+	// With the key of previews in place of the copied one, the values are still another's.
+	previews, err := sealed.NewIdentity("preview")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied.Annotations[sealed.AnnotationRecipient], copied.Annotations[sealed.AnnotationIdentity] = previews.Recipient(), string(sealedTo(t, previews, 1))
+	if got := opens(t, s, copied); !strings.HasPrefix(got, "open secrets/preview/db.yaml: password: ") {
+		t.Error(got)
+	}
+}

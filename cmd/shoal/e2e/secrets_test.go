@@ -151,20 +151,22 @@ func (n *Node) leaks(repo *Repository, all ...canary) (found []string) {
 		t.Fatal(err)
 	}
 	outputs["events"] = strings.Join(events, "\n")
-	manifest, err := n.Client().Manifest(context.Background(), "dev")
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := desired.DecodeSet(manifest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range set.Entries {
-		b, err := n.Client().Blob(context.Background(), string(e.Digest))
+	for _, environment := range n.Status().Environments {
+		manifest, err := n.Client().Manifest(context.Background(), environment.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		outputs["blob of "+e.Key.String()] = string(b)
+		set, err := desired.DecodeSet(manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range set.Entries {
+			b, err := n.Client().Blob(context.Background(), string(e.Digest))
+			if err != nil {
+				t.Fatal(err)
+			}
+			outputs["blob of "+e.Key.String()] = string(b)
+		}
 	}
 	for what, text := range outputs {
 		if strings.TrimSpace(text) == "" && what != "events" {
@@ -184,18 +186,21 @@ func (n *Node) leaks(repo *Repository, all ...canary) (found []string) {
 }
 
 // sees tells whether the pod of an app has a value, as a file and as a variable; "": that is not asked.
-func (n *Node) sees(app, file, variable string) error {
+func (n *Node) sees(app, file, variable string) error { return n.seesIn("dev", app, file, variable) }
+
+// seesIn is sees in an environment.
+func (n *Node) seesIn(environment, app, file, variable string) error {
 	pod := ""
 	for _, p := range n.Status().Pods {
-		if strings.HasPrefix(p.Name, app+"-") && p.Ready > 0 {
+		if p.Environment == environment && strings.HasPrefix(p.Name, app+"-") && p.Ready > 0 {
 			pod = p.Name
 		}
 	}
 	if pod == "" {
-		return fmt.Errorf("no pod of %s is ready", app)
+		return fmt.Errorf("no pod of %s is ready in %s", app, environment)
 	}
 	exec := func(args ...string) string {
-		stdout, stderr, _ := n.Shoal(append([]string{"exec", "-n", "dev", pod, "--", "/probe"}, args...)...)
+		stdout, stderr, _ := n.Shoal(append([]string{"exec", "-n", environment, pod, "--", "/probe"}, args...)...)
 		return stdout + stderr
 	}
 	if got := exec("cat", "/s/password"); got != file {
