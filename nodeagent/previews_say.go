@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/preview"
+	"github.com/shoal-dev/shoal/engine/wire"
 	"github.com/shoal-dev/shoal/nodeagent/api"
 )
 
@@ -15,14 +16,18 @@ func (n *Node) Previews(ctx context.Context) (api.Previews, error) {
 	out := api.Previews{}
 	verdicts := n.Deployer.Verdicts()
 	n.Agent.opt.Ledger.View(func(s *cluster.State) {
-		ports := map[string][]string{}
+		ports, names := map[string][]string{}, map[string][]string{}
+		ring, _ := s.Ring()
 		for svc := range s.Services().Values() {
+			if name := commitName(s, svc, ring.Domain); name != "" {
+				names[svc.Environment] = append(names[svc.Environment], name)
+			}
 			for _, p := range svc.NodePorts {
 				ports[svc.Environment] = append(ports[svc.Environment], fmt.Sprintf("%s:%d", svc.Key.Name, p.NodePort))
 			}
 		}
 		for p := range s.Previews().Values() {
-			one := api.PreviewOf{Have: *p, Ports: ports[p.Name]}
+			one := api.PreviewOf{Have: *p, Ports: ports[p.Name], Names: names[p.Name]}
 			if env, ok := s.Environments().Get(p.Name); ok {
 				texts, _ := s.Ill(p.Name, 1)
 				if one.Active = string(env.Commit); len(texts) > 0 {
@@ -49,6 +54,28 @@ func (n *Node) Previews(ctx context.Context) (api.Previews, error) {
 		}
 	}
 	return out, err
+}
+
+// commitName is the name with a port that a Service with node ports has while its preview runs the commit that it runs now; "" if it has none.
+func commitName(s *cluster.State, svc *cluster.Service, domain string) string {
+	commit := s.PreviewRuns(svc.Environment)
+	if commit == "" || !svc.ClusterIP.IsValid() || len(svc.NodePorts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", wire.CommitName(commit, svc.Key.Namespace, svc.Key.Name, domain), svc.NodePorts[0].Port)
+}
+
+// PreviewName is the first of the names that a preview has while it runs the commit that it runs now, with a port; "" if it has none.
+func PreviewName(s *cluster.State, preview string) string {
+	ring, _ := s.Ring()
+	for svc := range s.Services().Values() {
+		if svc.Environment == preview {
+			if name := commitName(s, svc, ring.Domain); name != "" {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // PreviewsHere is what one node says of previews, to others.

@@ -154,9 +154,13 @@ func (m *machine) newPreviewing() *nodeagent.Previewing {
 // previewSays is what a pull request shows of its preview.
 func (m *machine) previewSays(e preview.Environment) (state, line, url, comment string) {
 	url = m.previewURL(e.Name)
+	only := ""
 	v := m.deployer.Verdicts()[e.Name]
 	healthy, ill := false, ""
 	m.ledger.View(func(s *cluster.State) {
+		if s.PreviewRuns(e.Name) == e.Commit {
+			only = nodeagent.PreviewName(s, e.Name)
+		}
 		env, ok := s.Environments().Get(e.Name)
 		if !ok || env.Commit != e.Commit {
 			return
@@ -189,11 +193,11 @@ func (m *machine) previewSays(e preview.Environment) (state, line, url, comment 
 	default:
 		state, line = "pending", "is being rendered"
 	}
-	return state, line, url, previewComment(e, state, line, url, problems)
+	return state, line, url, previewComment(e, state, line, url, only, problems)
 }
 
-// previewComment is the one comment on a pull request.
-func previewComment(e preview.Environment, state, line, url string, problems []string) string {
+// previewComment is the one comment on a pull request. only is the name that leads to this commit alone, with a port; "": there is none.
+func previewComment(e preview.Environment, state, line, url, only string, problems []string) string {
 	const most = 20
 	var b strings.Builder
 	how := map[string]string{"success": "ready", "pending": "on its way", "failure": "not ready"}[state]
@@ -205,6 +209,9 @@ func previewComment(e preview.Environment, state, line, url string, problems []s
 		fmt.Fprintf(&b, "%s\n\n", url)
 	}
 	fmt.Fprintf(&b, "`%s` merged with `%s` is `%s`.\n", e.Head.Short(), e.Base.Short(), e.Commit.Short())
+	if only != "" {
+		fmt.Fprintf(&b, "\nIn the ring, and as long as that is what runs: `http://%s`\n", only)
+	}
 	if state == "failure" {
 		fmt.Fprintf(&b, "\n```\n%s\n```\n", fenced(line))
 	}

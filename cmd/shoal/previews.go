@@ -68,6 +68,9 @@ func printPreviews(w io.Writer, all api.Previews) {
 	}
 	table.Flush()
 	for _, p := range all.Previews {
+		if len(p.Names) > 0 {
+			fmt.Fprintf(w, "%s: as long as it runs %.12s: %s\n", p.Name, p.Active, strings.Join(p.Names, ", "))
+		}
 		if p.Note != "" {
 			fmt.Fprintf(w, "%s: %s\n", p.Name, p.Note)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/kube"
 	"github.com/shoal-dev/shoal/engine/preview"
+	"github.com/shoal-dev/shoal/engine/source"
 )
 
 // Preview says which commit a preview is to show, that it is over, or that somebody asks for one whose pods sleep. Exactly one of Set,
@@ -95,6 +96,17 @@ func (t *tx) rouse(environment string) {
 func (t *tx) asleep(environment string) bool {
 	p, ok := t.s.previews.Get(environment)
 	return ok && p.Asleep
+}
+
+// PreviewRuns is the commit that a preview runs, and nothing else: none of it is held back, and all its objects are healthy. It is "" while that
+// is not so, and of what is no preview. It may not be the one that the preview shows: that one may not have come so far, or never will.
+func (s *State) PreviewRuns(name string) source.ID {
+	_, ok := s.previews.Get(name)
+	env, there := s.environments.Get(name)
+	if !ok || !there || len(env.Held) > 0 || s.ill.has(name) {
+		return ""
+	}
+	return env.Commit
 }
 
 // Previews are the previews that should be there, by name.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoal-dev/shoal/engine/cluster"
 	"github.com/shoal-dev/shoal/engine/place"
+	"github.com/shoal-dev/shoal/engine/source"
 )
 
 // Input is what Compile reads. It changes nothing of it, and keeps nothing of it but strings.
@@ -32,6 +33,7 @@ type Service struct {
 	Object    *corev1.Service
 	ClusterIP netip.Addr // invalid for a headless or ExternalName service
 	NodePorts []uint16   // by index of spec.ports; 0, or beyond its end: none
+	Commit    source.ID  // that its preview runs, whose name it has besides; "": none
 }
 
 // Pod is what Services must know of a pod.

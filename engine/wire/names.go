@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-dev/shoal/engine/source"
 )
 
 // appendNames adds the names of a Service, by Kubernetes' DNS specification 1.1.0: the service itself, its named
@@ -18,11 +20,20 @@ func appendNames(names []Name, s *Service, pods selection, selected []int32, dom
 	case o.Spec.Type == corev1.ServiceTypeExternalName:
 		return append(names, Name{Name: fqdn, CNAME: strings.ToLower(strings.TrimSuffix(o.Spec.ExternalName, ".") + ".")})
 	case s.ClusterIP.IsValid():
+		if s.Commit != "" {
+			names = append(names, Name{Name: CommitName(s.Commit, o.Namespace, o.Name, domain) + ".", Address: []netip.Addr{s.ClusterIP}})
+		}
 		return appendCluster(names, s, fqdn)
 	case o.Spec.ClusterIP == corev1.ClusterIPNone:
 		return appendHeadless(names, o, pods, pods.serving(o, selected), fqdn)
 	}
 	return names // its address was not given yet
+}
+
+// CommitName is the name that a Service of a preview with an address has while the preview runs a commit, without the final dot. So what was
+// written down for one commit never leads to another.
+func CommitName(commit source.ID, namespace, service, domain string) string {
+	return strings.ToLower(commit.Short() + "." + service + "." + namespace + ".svc." + domain)
 }
 
 func appendCluster(names []Name, s *Service, fqdn string) []Name {

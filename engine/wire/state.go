@@ -36,7 +36,7 @@ func FromState(s *cluster.State, node place.NodeID, content desired.Content) Inp
 		if err != nil {
 			continue
 		}
-		in.Services = append(in.Services, Service{Object: object, ClusterIP: svc.ClusterIP, NodePorts: nodePorts(svc, object)})
+		in.Services = append(in.Services, Service{Object: object, ClusterIP: svc.ClusterIP, NodePorts: nodePorts(svc, object), Commit: s.PreviewRuns(svc.Environment)})
 	}
 	in.Confined = appendEnded(nil, s, node)
 	for p := range s.Pods().Values() {

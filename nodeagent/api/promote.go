@@ -129,6 +129,7 @@ type PreviewOf struct {
 	Ill      string   `json:"ill,omitempty"`
 	Problems []string `json:"problems,omitempty"`
 	Ports    []string `json:"ports,omitempty"` // "web:30412"
+	Names    []string `json:"names,omitempty"` // that its Services have in the ring as long as this commit is what runs, with their ports
 }
 
 func (s *Server) promotions(mux *http.ServeMux, b promoteBackend) {

@@ -48,6 +48,32 @@ func (n *Node) previewGreets(limit time.Duration, name, greeting string) (url st
 	return url
 }
 
+// nameOfCommit waits until a preview has a name of the commit that runs, and the name leads to it; it comes with a port.
+func (n *Node) nameOfCommit(preview string) (name string) {
+	n.t.Helper()
+	n.Eventually(soon, func() error {
+		p, err := n.preview(preview)
+		if err != nil {
+			return err
+		}
+		if len(p.Names) != 1 || !strings.HasPrefix(p.Names[0], p.Active[:12]+".web."+preview+".svc.") {
+			return fmt.Errorf("names of %s: %v", preview, p.Names)
+		}
+		name = p.Names[0]
+		if out, _, _ := n.Shoal("previews"); !strings.Contains(out, name) {
+			return fmt.Errorf("previews lack %s:\n%s", name, out)
+		}
+		return n.resolves(name)
+	})
+	return name
+}
+
+// resolves has the pod of dev look a name up.
+func (n *Node) resolves(name string) error {
+	host, _, _ := strings.Cut(name, ":")
+	return n.answers("http://127.0.0.1:30080/dns?name="+host, "10.43.")
+}
+
 // waits waits until a pull request has no preview, for a reason.
 func (n *Node) waits(limit time.Duration, name, why string) {
 	n.t.Helper()
@@ -188,6 +214,8 @@ func TestFeature_V1_Previews(t *testing.T) {
 	}
 	shown(pull.head, "success", "runs ")
 	said(pull, "**Preview `pr-1`**: ready", url)
+	atFirst := n.nameOfCommit("pr-1")
+	said(pull, "http://"+atFirst)
 	if out, _, _ := n.Shoal("previews"); os.Getenv("SHOW") != "" {
 		t.Logf("%s\n%s\n%+v", out, forge.comment(pull), forge.status(pull.head))
 	}
@@ -210,6 +238,14 @@ func TestFeature_V1_Previews(t *testing.T) {
 	t.Logf("a change of a setting answers after %s", time.Since(begun).Round(time.Millisecond))
 	shown(pull.head, "success", "runs ")
 	said(pull, "ready", pull.head[:12])
+	if now := n.nameOfCommit("pr-1"); now == atFirst {
+		t.Errorf("another commit runs, and its name is %s still", now)
+	} else if err := n.resolves(atFirst); err == nil {
+		t.Errorf("%s leads to another commit now", atFirst)
+	} else {
+		t.Logf("%s: %v", atFirst, err)
+		said(pull, "http://"+now)
+	}
 
 	// The base moves.
 	repo.git("checkout", "-q", "main")
