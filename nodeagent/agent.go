@@ -34,6 +34,7 @@ type Options struct {
 	Links      Links
 	Firewall   Firewall
 	Names      Names
+	Doors      Doors // nil: previews that sleep are not woken by requests
 	Volumes    Volumes
 	Probes     Probes
 	Lease      Lease         // nil: none is needed
@@ -341,6 +342,9 @@ func (a *Agent) wire(ctx context.Context, changed, full bool) error {
 		return err
 	}
 	a.fence.stands(&a.tables)
+	if a.opt.Doors != nil {
+		a.opt.Doors.Set(a.tables.Doors)
+	}
 	if err := a.opt.Links.Routes(ctx, a.tables); err != nil {
 		a.wired = false // tried again, and what could be done is
 		return err

@@ -76,6 +76,12 @@ type Firewall interface {
 	Verify(ctx context.Context) (drift []string, err error)
 }
 
+// Doors answer at the node ports of previews that sleep.
+type Doors interface {
+	// Set is called when the packet filter has what the doors say. It does not wait.
+	Set(doors []wire.Door)
+}
+
 // Names answers DNS.
 type Names interface {
 	Set(t wire.Tables)

@@ -477,3 +477,78 @@ func TestFeature_R2_HeldRingHasNoPreviews(t *testing.T) {
 	s.d.opt.Claims = nil
 	s.step("its own again", "pr-2 shows 4")
 }
+
+// TestFeature_V5_IdleCountsRequests: previews fall asleep when nobody asked for them at any node for as long as shoal.cue says, and not before; the
+// ring is told of requests four times in that time at most, and of none to what sleeps.
+func TestFeature_V5_IdleCountsRequests(t *testing.T) {
+	const idle = 400 * time.Millisecond
+	s := newPreviewed(t, `{"from": "pulls", "quota": 2, "idle": "400ms"}`)
+	s.pull(1, deployment("one")+"---\n"+`{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {type: NodePort, selector: {app: web}, ports: [{port: 80}]}}`)
+	s.sees()
+	asleep := func() (asleep bool) {
+		s.sees()
+		s.d.opt.Ledger.View(func(st *cluster.State) {
+			p, ok := st.Previews().Get("pr-1")
+			if !ok {
+				t.Fatal("there is no preview")
+			}
+			asleep = p.Asleep
+		})
+		return asleep
+	}
+	if got := s.d.previewIdle(); got != idle {
+		t.Fatalf("idle is %s", got)
+	}
+	visits, looks, told, busy := false, 0, 0, map[string]bool{}
+	w := NewIdleWatch(IdleWatchOptions{
+		Deployer: s.d, Log: slog.New(slog.DiscardHandler), Busy: func() map[string]bool { return busy },
+		Wake: func(ctx context.Context, preview string) error { told++; return s.n.WakePreview(ctx, preview) },
+		Visited: func(ports map[uint16]bool) (map[uint16]bool, error) {
+			if looks++; len(ports) != 1 {
+				t.Errorf("asked about ports %v", ports)
+			}
+			if visits {
+				return ports, nil
+			}
+			return nil, nil
+		},
+	})
+	for how, ask := range map[string]func(bool){
+		"requests by the packet filter": func(on bool) { visits = on },
+		"connections that were held":    func(on bool) { busy["pr-1"] = on; maps.DeleteFunc(busy, func(_ string, on bool) bool { return !on }) },
+	} {
+		ask(true)
+		told = 0
+		begun := time.Now()
+		for time.Since(begun) < 3*idle {
+			w.look(t.Context(), idle)
+			if asleep() {
+				t.Fatalf("%s: it fell asleep after %s", how, time.Since(begun))
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if most := int(4*time.Since(begun)/idle) + 1; told == 0 || told > most {
+			t.Errorf("%s: the ring was told %d times in %s", how, told, time.Since(begun))
+		}
+		ask(false)
+		told, begun = 0, time.Now()
+		for !asleep() {
+			if w.look(t.Context(), idle); time.Since(begun) > 20*idle {
+				t.Fatalf("%s: it does not fall asleep", how)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if told > 1 {
+			t.Errorf("%s: without any the ring was told of %d", how, told)
+		}
+		looks, told = 0, 0
+		ask(true)
+		if w.look(t.Context(), idle); looks+told > 0 {
+			t.Errorf("%s: of a preview that sleeps: %d looks, told %d", how, looks, told)
+		}
+		ask(false)
+		if err := s.n.WakePreview(t.Context(), "pr-1"); err != nil || asleep() {
+			t.Errorf("%s: it does not wake: %v", how, err)
+		}
+	}
+}

@@ -29,6 +29,7 @@ import (
 	"github.com/shoal-dev/shoal/nodeagent/containers"
 	"github.com/shoal-dev/shoal/nodeagent/containers/embedded"
 	"github.com/shoal-dev/shoal/nodeagent/dns"
+	"github.com/shoal-dev/shoal/nodeagent/doors"
 	"github.com/shoal-dev/shoal/nodeagent/firewall"
 	"github.com/shoal-dev/shoal/nodeagent/githost"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync"
@@ -80,6 +81,7 @@ type machine struct {
 	agent      *nodeagent.Agent
 	deployer   *nodeagent.Deployer
 	previewing *nodeagent.Previewing
+	doors      *doors.Doors
 	node       *nodeagent.Node
 	journal    *nodeagent.Journal
 	looks      *looks
@@ -313,9 +315,10 @@ func (m *machine) openSource(ctx context.Context) (err error) {
 func (m *machine) wire() {
 	ledger := newLedgerPart(m)
 	m.claims = m.newClaims()
+	m.doors = doors.New(doors.Options{Wake: func(ctx context.Context, preview string) error { return m.node.WakePreview(ctx, preview) }, Log: m.log})
 	m.agent = nodeagent.New(nodeagent.Options{
 		Node: m.dir.Node.ID, Ledger: ledger, Content: m.content, Containers: containersPart{m.containers, &m.pulls, m.taggedAs}, Links: linksPart{m.links, m.opt.wireguard == wireguardStrict, m.tellClear},
-		Firewall: firewallPart{m.firewall, m.opt.wireguard == wireguardStrict}, Names: namesPart{m.dns}, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Secrets: m.identities, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
+		Firewall: firewallPart{m.firewall, m.opt.wireguard == wireguardStrict}, Names: namesPart{m.dns}, Doors: m.doors, Volumes: newVolumesPart(m, m.ringFacts, wire.DNSAddress(m.ringFacts.ServiceCIDR)), Probes: probesPart{m.probes}, Lease: m.leases, Secrets: m.identities, Renders: m.renders, Resync: m.opt.resync, Log: m.log,
 	}, m.journal)
 	m.deployer = nodeagent.NewDeployer(nodeagent.DeployOptions{
 		Node: m.dir.Node.ID, Ring: ringPart{m}, Votes: nodeagent.NewVotes(), Renders: m.renders, Claims: m.claims,
@@ -357,6 +360,8 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.previewing.Run(ctx) })
 	g.Go(func() error { return m.pushLater(ctx) })
 	g.Go(func() error { return m.followPreviews(ctx) })
+	g.Go(func() error { return m.doors.Run(ctx) })
+	g.Go(func() error { return m.newIdleWatch().Run(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
 	g.Go(func() error { return m.renderWanted(ctx) })
 	g.Go(func() error { return m.followRefs(ctx) })

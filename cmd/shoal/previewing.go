@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-dev/shoal/engine/preview"
 	"github.com/shoal-dev/shoal/engine/source"
 	"github.com/shoal-dev/shoal/nodeagent"
+	"github.com/shoal-dev/shoal/nodeagent/firewall"
 	forgeapi "github.com/shoal-dev/shoal/nodeagent/forge"
 	"github.com/shoal-dev/shoal/nodeagent/gitsync"
 )
@@ -184,8 +185,10 @@ func (m *machine) previewSays(e preview.Environment) (state, line, url, comment 
 		state, line = "failure", e.Note
 	case len(problems) > 0:
 		state, line = "failure", problems[0]
-	case e.Asleep:
+	case e.Asleep && url == "":
 		state, line = "success", "asleep; shoal previews wake "+e.Name
+	case e.Asleep:
+		state, line = "success", "asleep; a request wakes it"
 	case healthy:
 		state, line = "success", "runs "+e.Commit.Short()
 	case ill != "":
@@ -254,4 +257,12 @@ func (m *machine) previewURL(name string) (url string) {
 		}
 	})
 	return url
+}
+
+// newIdleWatch tells the ring which previews are asked for here.
+func (m *machine) newIdleWatch() *nodeagent.IdleWatch {
+	var visits firewall.Visits
+	return nodeagent.NewIdleWatch(nodeagent.IdleWatchOptions{
+		Deployer: m.deployer, Wake: m.node.WakePreview, Visited: visits.Look, Busy: m.doors.Busy, Log: m.log,
+	})
 }

@@ -34,13 +34,16 @@ func Compile(in Input) Tables {
 		s := &services[i]
 		selected := pods.match(s.Object)
 		if s.Object.Spec.Type != corev1.ServiceTypeExternalName && s.ClusterIP.IsValid() {
+			known := len(t.Ports)
 			t.Ports = appendPorts(t.Ports, s, pods, selected, in.Node, taken)
+			t.Doors = appendDoors(t.Doors, s, t.Ports[known:])
 		}
 		t.Names = appendNames(t.Names, s, pods, selected, in.Domain)
 	}
 	slices.SortFunc(t.Ports, func(a, b Port) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 	})
+	slices.SortFunc(t.Doors, func(a, b Door) int { return cmp.Compare(a.NodePort, b.NodePort) })
 	slices.SortFunc(t.Names, func(a, b Name) int { return cmp.Compare(a.Name, b.Name) })
 	t.Names = slices.CompactFunc(t.Names, func(a, b Name) bool { return a.Name == b.Name })
 	return t
@@ -84,6 +87,15 @@ func appendPorts(ports []Port, s *Service, pods selection, selected []int32, nod
 		ports = append(ports, p)
 	}
 	return ports
+}
+
+func appendDoors(doors []Door, s *Service, ports []Port) []Door {
+	for i := range ports {
+		if p := &ports[i]; s.Preview != "" && p.NodePort != 0 && p.Protocol == TCP {
+			doors = append(doors, Door{s.Preview, p.NodePort, s.Asleep, netip.AddrPortFrom(p.ClusterIP, p.Port), len(p.Endpoints) > 0})
+		}
+	}
+	return doors
 }
 
 // outside returns who answers at the node port. It shares the slice of endpoints when no policy tells them apart.

@@ -34,6 +34,8 @@ type Service struct {
 	ClusterIP netip.Addr // invalid for a headless or ExternalName service
 	NodePorts []uint16   // by index of spec.ports; 0, or beyond its end: none
 	Commit    source.ID  // that its preview runs, whose name it has besides; "": none
+	Preview   string     // whose it is; "": of no preview
+	Asleep    bool       // that preview sleeps
 }
 
 // Pod is what Services must know of a pod.

@@ -36,7 +36,11 @@ func FromState(s *cluster.State, node place.NodeID, content desired.Content) Inp
 		if err != nil {
 			continue
 		}
-		in.Services = append(in.Services, Service{Object: object, ClusterIP: svc.ClusterIP, NodePorts: nodePorts(svc, object), Commit: s.PreviewRuns(svc.Environment)})
+		one := Service{Object: object, ClusterIP: svc.ClusterIP, NodePorts: nodePorts(svc, object), Commit: s.PreviewRuns(svc.Environment)}
+		if p, ok := s.Previews().Get(svc.Environment); ok {
+			one.Preview, one.Asleep = p.Name, p.Asleep
+		}
+		in.Services = append(in.Services, one)
 	}
 	in.Confined = appendEnded(nil, s, node)
 	for p := range s.Pods().Values() {

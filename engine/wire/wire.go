@@ -37,6 +37,17 @@ type Tables struct {
 	Routes []Route // to the other nodes' pods, sorted by CIDR; nodes that are down keep theirs
 	// Isolated is the pods of the node that may not speak to everybody; sorted by Name.
 	Isolated []Isolation
+	// Doors is the node ports of previews over TCP, as far as their Services have an address; sorted by NodePort.
+	Doors []Door
+}
+
+// Door is a node port by which a preview is reached: who asks for one that sleeps wakes it.
+type Door struct {
+	Preview  string
+	NodePort uint16
+	Asleep   bool
+	Service  netip.AddrPort // where what came in is taken
+	Served   bool           // there are pods behind Service
 }
 
 // Protocol is "tcp", "udp" or "sctp".
