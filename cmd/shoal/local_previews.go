@@ -23,7 +23,9 @@ func anyPreview(environments []render.Environment) (render.Environment, bool) {
 	if policy.From != preview.FromPulls {
 		pull = preview.Pull{Branch: strings.ReplaceAll(policy.From, "*", "topic")}
 	}
-	return nodeagent.PreviewEnvironment(preview.Environment{Name: preview.Name(pull), Number: pull.Number, Branch: pull.Branch}), true
+	env := nodeagent.PreviewEnvironment(preview.Environment{Name: preview.Name(pull), Number: pull.Number, Branch: pull.Branch, Nodes: policy.Nodes, Each: policy.Each})
+	env.Policy = environments[0].Policy.OfPreview()
+	return env, true
 }
 
 // calledHere is what people call an environment on the command line: its name, and "preview" for the one that stands for all previews.
