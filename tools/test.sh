@@ -24,7 +24,7 @@ run "lint" make --no-print-directory lint || { echo "lint failed"; failed=1; }
 run "unit tests, race detector" env CGO_ENABLED=1 go test -json -race -timeout 30m ./... >>"$results"
 run "build" make --no-print-directory build || { echo "build failed"; failed=1; }
 if [ "$(id -u)" -eq 0 ]; then
-	run "end to end" go test -json -tags e2e -timeout 60m -count=1 -p 1 ./cmd/shoal/e2e/... >>"$results"
+	run "end to end" go test -json -tags e2e -timeout 75m -count=1 -p 1 ./cmd/shoal/e2e/... >>"$results"
 else
 	echo "== end to end: needs root"
 	failed=1
