@@ -25,6 +25,8 @@ type Lander interface {
 	Land(ctx context.Context, ref string, old source.ID, raw []byte) (source.ID, error)
 	// Expand is the commit whose id begins with at least 4 hex digits.
 	Expand(ctx context.Context, prefix string) (source.ID, error)
+	// Refresh has Head tell where branches are on the forge now. It is an error where there is none, or it is not reached.
+	Refresh(ctx context.Context) error
 }
 
 // ErrMoved says that a branch is not where it was thought to be.
@@ -42,6 +44,9 @@ const maxComing = 100
 func (n *Node) Promote(ctx context.Context, req api.PromoteRequest) (api.Promoted, error) {
 	d := n.Deployer
 	m, err := d.motion(ctx, req)
+	if _, astray := errors.AsType[astrayError](err); astray && d.opt.Lander.Refresh(ctx) == nil { // another node may have moved the branch
+		m, err = d.motion(ctx, req)
+	}
 	if err != nil {
 		return api.Promoted{}, err
 	}

@@ -80,6 +80,11 @@ func (p *promotes) Land(ctx context.Context, ref string, old source.ID, raw []by
 	return id, err
 }
 
+func (p *promotes) Refresh(ctx context.Context) error {
+	_, err := p.mirror.Fetch(ctx)
+	return err
+}
+
 func (p *promotes) Expand(ctx context.Context, name string) (source.ID, error) {
 	return p.mirror.Expand(ctx, name)
 }
@@ -495,4 +500,36 @@ func TestFeature_G15_WhereItCameFrom(t *testing.T) {
 			t.Errorf("why, after a rollback:\n%s\nwant\n%s", got, want)
 		}
 	})
+}
+
+// TestFeature_G14_AskedOfANodeThatIsBehind: what another node has made while this one could not see the forge runs here already; a command that
+// comes before the next look at the forge is carried out all the same.
+func TestFeature_G14_AskedOfANodeThatIsBehind(t *testing.T) {
+	p := newPromotes(t, intoProd)
+	p.expect("before", p.ask(api.PromoteRequest{By: "rita"}), "made")
+	p.look()
+	p.open(t) // a node that sees the forge as it is now, for a while
+	p.again()
+	p.sees()
+	p.sees() // the branches that it has learned of
+	late := p.mirror
+	p.web("v2")
+	p.commit("", "two")
+
+	p.open(t)
+	p.again()
+	p.sees()
+	p.sees()
+	p.expect("by another node", p.ask(api.PromoteRequest{By: "rita"}), "made")
+	p.look()
+	active := p.d.active("prod").Commit
+	if err := late.TakeHeads(t.Context(), []source.Ref{{Name: "refs/heads/env/prod", ID: active}}); err != nil { // of its peers, in a ring
+		t.Fatal(err)
+	}
+	p.mirror = late
+	p.again()
+	if tip, _, err := p.d.opt.Source.Head(t.Context(), "refs/heads/env/prod"); err != nil || tip == active {
+		t.Fatalf("it is not behind: %s, %v", tip, err)
+	}
+	p.expect("of one that is behind", p.ask(api.PromoteRequest{Act: promote.Rollback, By: "rita", Reason: "two is slow"}), "made")
 }

@@ -74,6 +74,11 @@ func (l landerPart) moved(ctx context.Context, ref string, old source.ID, err er
 	return now != old
 }
 
+func (l landerPart) Refresh(ctx context.Context) error {
+	_, err := l.m.mirror.Fetch(ctx)
+	return err
+}
+
 func (l landerPart) Expand(ctx context.Context, name string) (source.ID, error) {
 	return l.m.mirror.Expand(ctx, name)
 }
