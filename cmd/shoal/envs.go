@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,8 +16,8 @@ import (
 )
 
 const envsHelp = `Shows the environments in the order in which commits go through them: what each runs and since when, whether it is healthy, how far it is behind
-those before it, and what would have to happen for it to catch up. -e shows one with its apps, its gates, and in which fields it differs from
-the environment that it should be the same as.`
+those before it, and what would have to happen for it to catch up; and by app, which commit was the last to change it there. -e shows one with
+its gates, and in which fields it differs from the environment that it should be the same as.`
 
 func newEnvs(g *globals) *cobra.Command {
 	var environment string
@@ -28,6 +30,9 @@ func newEnvs(g *globals) *cobra.Command {
 			}
 			return g.print(cmd.OutOrStdout(), e, func(w io.Writer) {
 				printEnvs(w, e)
+				if len(e.Environments) > 1 {
+					printApps(w, e)
+				}
 				if environment != "" && len(e.Environments) == 1 {
 					printEnv(w, e.Environments[0])
 				}
@@ -46,6 +51,42 @@ func printEnvs(w io.Writer, all api.Envs) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Name, dash(strings.Join(e.After, ",")), dash(fmt.Sprintf("%.12s", e.Commit)), sinceMS(e.Since), health(e), behind(e), gatesOf(e))
 	}
 	table.Flush()
+}
+
+// printApps shows which commit was the last to change each app in each environment.
+func printApps(w io.Writer, all api.Envs) {
+	apps := map[string][]string{} // cells by environment
+	ahead := false
+	for i, e := range all.Environments {
+		for _, a := range e.Apps {
+			if apps[a.Name] == nil {
+				apps[a.Name] = slices.Repeat([]string{"-"}, len(all.Environments))
+			}
+			cell := dash(fmt.Sprintf("%.12s", a.Commit))
+			if a.Ahead {
+				cell += "*"
+			}
+			apps[a.Name][i] = cell
+			ahead = ahead || a.Ahead
+		}
+	}
+	if len(apps) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(table, "APP")
+	for _, e := range all.Environments {
+		fmt.Fprint(table, "\t", e.Name)
+	}
+	fmt.Fprintln(table)
+	for _, name := range slices.Sorted(maps.Keys(apps)) {
+		fmt.Fprintln(table, name+"\t"+strings.Join(apps[name], "\t"))
+	}
+	table.Flush()
+	if ahead {
+		fmt.Fprintln(w, "* an environment before it runs another state of the app")
+	}
 }
 
 func sinceMS(ms int64) string {
