@@ -121,18 +121,29 @@ func (n *Node) powerOff() {
 	n.t.Helper()
 	n.mark = n.instance()
 	n.must("ip", "link", "set", "lan0", "down") // what dies sends no farewell
-	for _, dir := range n.runningOn(n.mark) {
-		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
+	n.killAll()
 	n.Kill()
-	n.Eventually(10*time.Second, func() error { // who was killed is still there for a while
-		if left := n.runningOn(n.mark); len(left) > 0 {
-			return fmt.Errorf("still running: %v", left)
+	n.Eventually(10*time.Second, func() error { // who was killed is there for a while, and may have started others before
+		if left := n.killAll(); len(left) > 0 {
+			return fmt.Errorf("still running: %q", left)
 		}
 		return nil
 	})
+}
+
+// killAll kills what runs on a machine, and says what that is.
+func (n *Node) killAll() (found []string) {
+	for _, dir := range n.runningOn(n.mark) {
+		status, err := os.ReadFile(filepath.Join(dir, "status"))
+		if err != nil || strings.Contains(string(status), "\nState:\tZ") { // it has ended
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			found = append(found, dir+" "+string(status[:min(len(status), 200)]))
+		}
+	}
+	return found
 }
 
 // powerOn is for a machine that has lost its power.
