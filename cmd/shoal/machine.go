@@ -362,6 +362,7 @@ func (m *machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.followPreviews(ctx) })
 	g.Go(func() error { return m.doors.Run(ctx) })
 	g.Go(func() error { return m.newIdleWatch().Run(ctx) })
+	g.Go(func() error { return m.newGoneWatch().Run(ctx) })
 	g.Go(func() error { return m.follow(ctx) })
 	g.Go(func() error { return m.renderWanted(ctx) })
 	g.Go(func() error { return m.followRefs(ctx) })

@@ -50,6 +50,12 @@ type Door struct {
 	Served   bool           // there are pods behind Service
 }
 
+// Flow is a connection that was led to a pod.
+type Flow struct {
+	Pod      netip.Addr
+	Answered bool // the pod has answered once
+}
+
 // Protocol is "tcp", "udp" or "sctp".
 type Protocol string
 

@@ -49,5 +49,6 @@
 // table is made anew.
 //
 // UDP has no connections, but the kernel remembers flows; those that lead to an endpoint that is gone are deleted
-// by a scan. Flows of TCP are left alone: a pod that is being stopped finishes what it began.
+// by a scan. Flows of TCP are left alone: a pod that is being stopped finishes what it began. Once it is gone, they are
+// Remembered, and to Forget: for minutes, or days, a new connection from the same port of the same client would be led to it.
 package firewall

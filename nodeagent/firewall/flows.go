@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -71,13 +70,10 @@ func forgetFlows(t *wire.Tables) error {
 			break
 		}
 	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
-		return fmt.Errorf("%w: %w", errNoConntrack, err)
+	if err != nil {
+		return conntrackError("forget flows of UDP", err)
 	}
-	return fmt.Errorf("forget flows of UDP: %w", err)
+	return nil
 }
 
 // staleFlow matches the flows to delete.

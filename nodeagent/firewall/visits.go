@@ -31,11 +31,8 @@ const maxVisits = 1 << 16
 // and gone unseen.
 func (v *Visits) Look(ports map[uint16]bool) (map[uint16]bool, error) {
 	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
-	switch {
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
-		return nil, errNoConntrack
-	case err != nil && !errors.Is(err, netlink.ErrDumpInterrupted): // then most of it came
-		return nil, err
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // then most of it came
+		return nil, conntrackError("look for who asks at node ports", err)
 	}
 	now := time.Now()
 	elapsed := now.Sub(v.at)

@@ -2,13 +2,16 @@ package nettest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -339,6 +342,59 @@ func TestFault_W4_LiveConnectionsAndFlowsOfARemovedEndpoint(t *testing.T) {
 	flows := nettest.Run(t, "conntrack", "-L", "-p", "udp")
 	if strings.Contains(flows, "10.42.0.3") && strings.Contains(flows, "10.43.0.77") {
 		t.Errorf("flows of UDP are left after the service was deleted:\n%s", flows)
+	}
+}
+
+// Once a pod is gone, the kernel forgets what was led to it: who asks again from the same port is led to one that is there, and who was
+// in the midst of something learns that it is over.
+func TestFault_W4_ConnectionsToAPodThatIsGone(t *testing.T) {
+	n := newNode(t)
+	a, b, c := n.pod(2), n.pod(3), n.pod(4)
+	n.apply(service(wire.TCP, 0, a))
+	open, err := n.connect(c.netns, "tcp4", "10.43.0.77:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Close() }()
+	if got, err := talk(open); !strings.HasPrefix(got, "pod2") {
+		t.Fatalf("%q, %v", got, err)
+	}
+	again := func() string {
+		var conn net.Conn
+		var err error
+		nettest.In(t, c.netns, func() {
+			conn, err = (&net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{Port: 40000}}).Dial("tcp4", "10.43.0.77:80")
+		})
+		if err != nil {
+			return err.Error()
+		}
+		defer func() { _ = conn.Close() }()
+		answer, err := talk(conn)
+		return fmt.Sprint(answer, err)
+	}
+	nettest.RunIn(t, a.netns, "ip", "link", "set", "eth0", "down")
+	if got := again(); !strings.Contains(got, "timeout") {
+		t.Fatalf("a pod that hears nothing: %s", got)
+	}
+	if err := n.links.Remove(t.Context(), a.id); err != nil {
+		t.Fatal(err)
+	}
+	n.apply(service(wire.TCP, 0, b))
+	if got := again(); !strings.Contains(got, "no route to host") {
+		t.Fatalf("%s: the kernel led it to the pod that is there, so there is nothing to forget", got)
+	}
+	flows, err := firewall.Remembered(netip.MustParsePrefix("10.42.0.0/16"))
+	if want := (map[wire.Flow]bool{{Pod: a.ip}: true, {Pod: a.ip, Answered: true}: true}); err != nil || !maps.Equal(flows, want) {
+		t.Fatalf("remembered %v, %v; want %v", flows, err, want)
+	}
+	if k, err := firewall.Forget(flows); err != nil || k != 2 {
+		t.Fatalf("%d forgotten, %v; want 2", k, err)
+	}
+	if got := again(); !strings.HasPrefix(got, "pod3") {
+		t.Errorf("asked again from the same port: %s; want pod3", got)
+	}
+	if got, err := talk(open); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection to the pod that is gone: %q, %v; want a reset", got, err)
 	}
 }
 
