@@ -384,10 +384,12 @@ func TestFault_W4_ConnectionsToAPodThatIsGone(t *testing.T) {
 		t.Fatalf("%s: the kernel led it to the pod that is there, so there is nothing to forget", got)
 	}
 	flows, err := firewall.Remembered(netip.MustParsePrefix("10.42.0.0/16"))
-	if want := (map[wire.Flow]bool{{Pod: a.ip}: true, {Pod: a.ip, Answered: true}: true}); err != nil || !maps.Equal(flows, want) {
-		t.Fatalf("remembered %v, %v; want %v", flows, err, want)
+	toA := map[wire.Flow]bool{{Pod: a.ip}: true, {Pod: a.ip, Answered: true}: true}
+	maps.DeleteFunc(flows, func(f wire.Flow, _ bool) bool { return f.Pod != a.ip }) // those of other tests
+	if err != nil || !maps.Equal(flows, toA) {
+		t.Fatalf("remembered %v, %v; want %v", flows, err, toA)
 	}
-	if k, err := firewall.Forget(flows); err != nil || k != 2 {
+	if k, err := firewall.Forget(toA); err != nil || k != 2 {
 		t.Fatalf("%d forgotten, %v; want 2", k, err)
 	}
 	if got := again(); !strings.HasPrefix(got, "pod3") {
