@@ -60,7 +60,7 @@ func (w *GoneWatch) look(ctx context.Context) {
 	}
 	flows, err := w.opt.Remembered(ring)
 	if err == nil {
-		// Only now: a pod that came after the flows were read is in none of them.
+		// Only now: rules lead to pods that the ledger has here, so one that came after the flows were read is in none of them.
 		w.view(func(p *control.Pod) {
 			delete(flows, wire.Flow{Pod: p.IP, Answered: true})
 			if p.Lost == 0 {

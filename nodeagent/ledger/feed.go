@@ -41,6 +41,18 @@ func (f *feed) restored(index uint64) {
 	f.taken, f.given, f.ahead = index, index, 0
 }
 
+// deleted tells where the log begins, 0 if it is empty, and up to where raft handed over what was committed: what comes before
+// the one is not behind the other.
+func (l *Ledger[S, O]) deleted() (first, given uint64) {
+	first, err := l.disk.FirstIndex()
+	if err != nil {
+		first = 1 // nothing was deleted, as far as is known
+	}
+	l.feed.mu.Lock()
+	defer l.feed.mu.Unlock()
+	return first, l.feed.given
+}
+
 // level says whether raft handed over all that was queued. Only then is a snapshot of the queue and the state one of the
 // entries that raft takes it for.
 func (f *feed) level() error {

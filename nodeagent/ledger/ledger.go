@@ -118,7 +118,8 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.opt.Transport = bePatient(o.Transport, l.disk.pace.stuck)
+	trans, pass := takeResent(bePatient(o.Transport, l.disk.pace.stuck), l.deleted)
+	l.opt.Transport = trans
 	o = l.opt
 	committed, err := l.disk.committed()
 	if err != nil {
@@ -140,6 +141,7 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if l.raft, err = l.newRaft(conf, o.Transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	l.running.Go(func() { pass(run) })
 	l.running.Go(func() { l.apply(run) })
 	l.running.Go(func() { l.watch(run, notify) })
 	if err := l.feedKnown(committed); err != nil {
