@@ -148,7 +148,7 @@ func (d *Deployer) people(ctx context.Context, a asked, f *promote.Facts) error 
 	if f.Of.ID != "" {
 		brings = f.Of.ID
 	}
-	base, err := d.standsFor(ctx, f.Active.ID)
+	base, err := d.comesOver(ctx, a.ask.Act, f.Active.ID)
 	if err != nil {
 		return err
 	}

@@ -107,3 +107,11 @@ func (d *Deployer) standsFor(ctx context.Context, id source.ID) (source.ID, erro
 	}
 	return id, nil
 }
+
+// comesOver is the commit over which something comes in. A hotfix stands on what runs: what a rollback took back does not come in with it.
+func (d *Deployer) comesOver(ctx context.Context, act promote.Act, active source.ID) (source.ID, error) {
+	if act == promote.Hotfix {
+		return active, nil
+	}
+	return d.standsFor(ctx, active)
+}

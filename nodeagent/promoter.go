@@ -149,7 +149,7 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	if m.of.ID != "" && a.Act != promote.Pin && a.Act != promote.Unpin {
 		base := source.ID("")
 		if m.asked.active != nil {
-			if base, err = d.standsFor(ctx, m.asked.active.Commit); err != nil {
+			if base, err = d.comesOver(ctx, a.Act, m.asked.active.Commit); err != nil {
 				return nil, err
 			}
 		}

@@ -355,6 +355,25 @@ func TestFault_P3_WhatComesBack(t *testing.T) {
 		if e := envs.Environments[0]; e.Behind[0].Commits != 2 || e.Next != string(three) {
 			t.Errorf("%+v", e)
 		}
+
+		p.git("checkout", "-q", "-b", "fix", "env/prod")
+		p.web("v1, in haste")
+		haste := p.commit("", "haste")
+		p.git("checkout", "-q", "main")
+		p.git("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "merge", "-q", "-s", "ours", "-m", "merge", "fix") // the mirror has what main has
+		p.sees()
+		m, err = p.d.motion(t.Context(), api.PromoteRequest{Act: promote.Hotfix, Environment: "prod", Source: string(haste), Reason: "it burns"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(m.answer.Coming) != 1 || m.answer.Coming[0].Subject != "haste" {
+			t.Errorf("with a hotfix comes in %+v", m.answer.Coming)
+		}
+		a = m.asked
+		a.rules.Gates.Approvals = []promote.Approvers{{Count: 1}}
+		if facts, err = p.d.factsOf(t.Context(), a); err != nil || slices.Contains(facts.Authors, "eve@example.org") {
+			t.Errorf("authors of a hotfix %q, %v", facts.Authors, err)
+		}
 	})
 }
 
