@@ -177,17 +177,14 @@ func (n *Node) standing(ctx context.Context, s *cluster.State, env render.Enviro
 		}
 		out.Pin = promote.PinnedBy(events, d.ringTime())
 	}
-	base, err := d.standsFor(ctx, source.ID(out.Commit))
-	if err != nil {
-		return err
-	}
 	for _, from := range rules.After {
 		theirs, ok := s.Environments().Get(from)
 		if !ok {
 			continue
 		}
-		b := api.Behind{Environment: from}
-		coming, err := d.incoming(ctx, base, theirs.Commit)
+		out.Behind = append(out.Behind, api.Behind{Environment: from})
+		b := &out.Behind[len(out.Behind)-1]
+		coming, err := d.comesIn(ctx, promote.Promotion, source.ID(out.Commit), theirs.Commit)
 		if err != nil {
 			return err
 		}
@@ -197,7 +194,6 @@ func (n *Node) standing(ctx context.Context, s *cluster.State, env render.Enviro
 				b.Since = when
 			}
 		}
-		out.Behind = append(out.Behind, b)
 		if out.Held != "" || b.Commits == 0 {
 			continue
 		}
@@ -209,7 +205,11 @@ func (n *Node) standing(ctx context.Context, s *cluster.State, env render.Enviro
 		if err != nil {
 			return err
 		}
-		if !m.answer.Already && out.Next == "" {
+		if m.answer.Already { // the same by another way, as with a hotfix that was merged back
+			b.Commits, b.Since = 0, 0
+			continue
+		}
+		if out.Next == "" {
 			out.Next, out.Verdict = m.answer.Source, m.answer.Verdict
 			out.Owed = m.owed
 		}

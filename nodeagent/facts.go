@@ -148,11 +148,7 @@ func (d *Deployer) people(ctx context.Context, a asked, f *promote.Facts) error 
 	if f.Of.ID != "" {
 		brings = f.Of.ID
 	}
-	base, err := d.comesOver(ctx, a.ask.Act, f.Active.ID)
-	if err != nil {
-		return err
-	}
-	coming, err := d.incoming(ctx, base, brings)
+	coming, err := d.comesIn(ctx, a.ask.Act, f.Active.ID, brings)
 	if err != nil {
 		return err
 	}

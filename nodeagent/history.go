@@ -82,9 +82,23 @@ func (d *Deployer) incoming(ctx context.Context, base, tip source.ID) ([]source.
 	return out, nil
 }
 
-// standsFor is the commit that an environment has come to at one of its branch: that of a rollback is the one it goes back to, that of a pin the
-// one before. What it took back is to come in again, though Git has it behind the branch's tip.
-func (d *Deployer) standsFor(ctx context.Context, id source.ID) (source.ID, error) {
+// comesIn are the commits that tip brings to an environment which runs active, newest first. What a rollback took back comes in again, though
+// Git has it behind the branch's tip; not with a hotfix, which stands on what runs.
+func (d *Deployer) comesIn(ctx context.Context, act promote.Act, active, tip source.ID) ([]source.Commit, error) {
+	over, fixes := active, map[source.ID]bool{}
+	if act != promote.Hotfix {
+		var err error
+		if over, err = d.standsFor(ctx, active, fixes); err != nil {
+			return nil, err
+		}
+	}
+	coming, err := d.incoming(ctx, over, tip)
+	return slices.DeleteFunc(coming, func(c source.Commit) bool { return fixes[c.ID] }), err
+}
+
+// standsFor is the commit that an environment has come to at one of its branch: that of a rollback is the one it goes back to, that of a pin or
+// a hotfix the one before. What the hotfixes brought is noted in fixes.
+func (d *Deployer) standsFor(ctx context.Context, id source.ID, fixes map[source.ID]bool) (source.ID, error) {
 	for range maxHistory {
 		if id == "" {
 			return "", nil
@@ -95,23 +109,24 @@ func (d *Deployer) standsFor(ctx context.Context, id source.ID) (source.ID, erro
 		}
 		ask, err := promote.Read(c.Message)
 		switch {
-		case err != nil:
+		case err != nil || len(c.Parents) == 0:
 			return id, nil
 		case ask.Act == promote.Rollback:
 			id = ask.Source
-		case (ask.Act == promote.Pin || ask.Act == promote.Unpin) && len(c.Parents) > 0:
+		case ask.Act == promote.Hotfix:
+			brought, err := d.incoming(ctx, c.Parents[0], id)
+			if err != nil {
+				return "", err
+			}
+			for _, b := range brought {
+				fixes[b.ID] = true
+			}
+			id = c.Parents[0]
+		case ask.Act == promote.Pin || ask.Act == promote.Unpin:
 			id = c.Parents[0]
 		default:
 			return id, nil
 		}
 	}
 	return id, nil
-}
-
-// comesOver is the commit over which something comes in. A hotfix stands on what runs: what a rollback took back does not come in with it.
-func (d *Deployer) comesOver(ctx context.Context, act promote.Act, active source.ID) (source.ID, error) {
-	if act == promote.Hotfix {
-		return active, nil
-	}
-	return d.standsFor(ctx, active)
 }

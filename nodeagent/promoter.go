@@ -147,13 +147,11 @@ func (d *Deployer) motion(ctx context.Context, req api.PromoteRequest) (*motion,
 	}
 	a := &m.asked.ask
 	if m.of.ID != "" && a.Act != promote.Pin && a.Act != promote.Unpin {
-		base := source.ID("")
+		active := source.ID("")
 		if m.asked.active != nil {
-			if base, err = d.comesOver(ctx, a.Act, m.asked.active.Commit); err != nil {
-				return nil, err
-			}
+			active = m.asked.active.Commit
 		}
-		if m.coming, err = d.incoming(ctx, base, m.of.ID); err != nil {
+		if m.coming, err = d.comesIn(ctx, a.Act, active, m.of.ID); err != nil {
 			return nil, err
 		}
 	}

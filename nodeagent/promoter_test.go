@@ -336,12 +336,15 @@ func TestFault_P3_WhatComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var coming []string
-		for _, c := range m.answer.Coming {
-			coming = append(coming, c.Subject+" by "+c.Author)
+		comesIn := func() string {
+			var coming []string
+			for _, c := range m.answer.Coming {
+				coming = append(coming, c.Subject+" by "+c.Author)
+			}
+			slices.Sort(coming)
+			return strings.Join(coming, ", ")
 		}
-		slices.Sort(coming)
-		p.expect("comes in", strings.Join(coming, ", "), "three by Ada, two by Eve")
+		p.expect("comes in", comesIn(), "three by Ada, two by Eve")
 		a := m.asked
 		a.rules.Gates.Approvals = []promote.Approvers{{Count: 1}}
 		facts, err := p.d.factsOf(t.Context(), a)
@@ -366,13 +369,20 @@ func TestFault_P3_WhatComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(m.answer.Coming) != 1 || m.answer.Coming[0].Subject != "haste" {
-			t.Errorf("with a hotfix comes in %+v", m.answer.Coming)
-		}
+		p.expect("with a hotfix", comesIn(), "haste by Ada")
 		a = m.asked
 		a.rules.Gates.Approvals = []promote.Approvers{{Count: 1}}
 		if facts, err = p.d.factsOf(t.Context(), a); err != nil || slices.Contains(facts.Authors, "eve@example.org") {
 			t.Errorf("authors of a hotfix %q, %v", facts.Authors, err)
+		}
+		p.expect("in haste", p.ask(api.PromoteRequest{Act: promote.Hotfix, Source: string(haste), Reason: "it burns"}), "made")
+		p.look()
+		if m, err = p.d.motion(t.Context(), api.PromoteRequest{Act: promote.Promotion, Environment: "prod"}); err != nil {
+			t.Fatal(err)
+		}
+		coming := comesIn()
+		if !strings.Contains(coming, "two by Eve") || !strings.Contains(coming, "three by Ada") || strings.Contains(coming, "haste") {
+			t.Errorf("after the hotfix comes in %s", coming)
 		}
 	})
 }
