@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -336,6 +337,9 @@ func TestFeature_R3_Partition(t *testing.T) {
 	cut, rest := r.around(nodeOf(first.Status(), "one-"))
 	for _, n := range r.nodes {
 		n.mark = n.Status().NodeID[:6]
+		n.Eventually(10*time.Second, func() error { // before it is cut off, a node knows that its own pod is ready
+			return errors.Join(ready(n.Status(), 4), n.answers(page+"/env", "GREETING=one"))
+		})
 	}
 	if !cut.runs("ALONE=yes") {
 		t.Fatal("the witness does not see the process")
