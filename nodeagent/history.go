@@ -114,12 +114,12 @@ func (d *Deployer) standsFor(ctx context.Context, id source.ID, fixes map[source
 		case ask.Act == promote.Rollback:
 			id = ask.Source
 		case ask.Act == promote.Hotfix:
-			brought, err := d.incoming(ctx, c.Parents[0], id)
+			brought, _, _, err := d.opt.Source.Since(ctx, c.Parents[0], id, maxComingIn)
 			if err != nil {
-				return "", err
+				return "", fmt.Errorf("what hotfix %s brought: %w", id.Short(), err)
 			}
 			for _, b := range brought {
-				fixes[b.ID] = true
+				fixes[b] = true
 			}
 			id = c.Parents[0]
 		case ask.Act == promote.Pin || ask.Act == promote.Unpin:

@@ -118,8 +118,12 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	trans, pass := takeResent(bePatient(o.Transport, l.disk.pace.stuck), l.deleted)
-	l.opt.Transport = trans
+	trans, ok := o.Transport.(voting)
+	if !ok {
+		return fmt.Errorf("%T: expected a transport that carries pre-votes and can be closed", o.Transport)
+	}
+	requests := resent{patient{trans, l.disk.pace.stuck}, l.deleted, make(chan raft.RPC)}
+	l.opt.Transport = requests
 	o = l.opt
 	committed, err := l.disk.committed()
 	if err != nil {
@@ -141,7 +145,7 @@ func (l *Ledger[S, O]) start(ctx context.Context) error {
 	if l.raft, err = l.newRaft(conf, o.Transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
-	l.running.Go(func() { pass(run) })
+	l.running.Go(func() { requests.pass(run) })
 	l.running.Go(func() { l.apply(run) })
 	l.running.Go(func() { l.watch(run, notify) })
 	if err := l.feedKnown(committed); err != nil {

@@ -13,21 +13,11 @@ import (
 // acknowledges nothing, until the leader had deleted that much itself and sent a snapshot (hashicorp/raft, issue 86).
 // So what was deleted is taken out of a request before raft sees it: all of it was committed, and whoever leads has the same.
 
-// resent hands requests of peers on to raft.
+// resent is a transport that hands requests of peers to raft once they are without what was deleted.
 type resent struct {
 	voting
 	known    func() (first, given uint64)
-	requests chan raft.RPC
-}
-
-// takeResent has raft receive its requests from pass.
-func takeResent(t raft.Transport, known func() (first, given uint64)) (raft.Transport, func(context.Context)) {
-	v, ok := t.(voting)
-	if !ok {
-		return t, func(context.Context) {}
-	}
-	r := resent{v, known, make(chan raft.RPC)}
-	return r, r.pass
+	requests chan raft.RPC // from pass to raft
 }
 
 // Consumer is where raft takes requests from.

@@ -92,14 +92,6 @@ type patient struct {
 	stuck func() bool
 }
 
-// bePatient has a transport fall silent while the disk hangs.
-func bePatient(t raft.Transport, stuck func() bool) raft.Transport {
-	if v, ok := t.(voting); ok {
-		return patient{v, stuck}
-	}
-	return t
-}
-
 // AppendEntries sends entries, or a heartbeat.
 func (t patient) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if t.stuck() {
